@@ -80,6 +80,11 @@ TABLE: dict[str, Row] = {
     "protocol_mismatch": Row(409, 9, "agent and reconciler speak different protocol versions"),
     "second_agent": Row(409, 9, "another live agent already serves the site"),
     "stale_token": Row(409, 9, "the command comes from a reconciler that was replaced"),
+    "stale_epoch_command": Row(409, 9, "the command belongs to an older decision than the agent has durably seen"),
+    "not_enrolled": Row(409, 9, "the agent has no record of this side and takes no command but enrolment"),
+    "evidence_missing": Row(409, 9, "the command lacks the evidence, receipt or consent that its step needs"),
+    "wrong_role": Row(409, 9, "the side's own durable record forbids the step"),
+    "corrupt_record": Row(500, 9, "a durable record of an agent is damaged; the agent obeys nothing for that side"),
     "timeout": Row(504, 9, "the answer did not come in time"),
     "bug": Row(500, 70, "a promise of Farshore itself is broken"),
 }
@@ -95,6 +100,7 @@ class ErrorBody(BaseModel):
     hint: str = ""
     field: str | None = None
     current: dict[str, object] | None = None
+    retry_seconds: float | None = None  # heals by itself or by trying again after so long; None: it will not
 
 
 class FarshoreError(Exception):
@@ -131,6 +137,10 @@ class Transient(FarshoreError):
         super().__init__(code, message, hint=hint, field=field)
         self.retry_seconds = retry_seconds
 
+    def body(self) -> ErrorBody:
+        """Return the error as it travels, with when to try again."""
+        return super().body().model_copy(update={"retry_seconds": self.retry_seconds})
+
 
 class Permanent(FarshoreError):
     """Needs a person; the hint is the next command to run."""
@@ -161,6 +171,8 @@ def from_body(body: ErrorBody) -> FarshoreError:
     """Rebuild an error that travelled. Unknown codes of a newer release become `bug` with the code in the message."""
     if body.code not in TABLE:
         return Permanent("bug", f"{body.code}: {body.message}", hint=body.hint, field=body.field)
+    if body.retry_seconds is not None:
+        return Transient(body.code, body.message, retry_seconds=body.retry_seconds, hint=body.hint, field=body.field)
     error = Permanent(body.code, body.message, hint=body.hint, field=body.field)
     error.current = body.current
     return error

@@ -100,7 +100,11 @@ class Alive(Message):
 
 
 class Result(Message):
-    """The outcome of a command. `running` means accepted and going on: progress comes in reports."""
+    """The outcome of a command. `running` means accepted and going on: progress comes in reports.
+
+    The report of what a command changed is sent before its final result, so that whoever hears `done` sees it already.
+    A failure that may heal by trying again carries `error.retry_seconds`; without it the error is permanent.
+    """
 
     type: Literal["result"] = "result"
     intent: str

@@ -80,6 +80,7 @@ class SideReport(Value):
     stream_epoch: int = 0
     prepared_epoch: int = 0
     drained: Receipt | None = None
+    draining: Receipt | None = None
     seeding: bool = False
     zero: bool = False
     stopped: str = ""

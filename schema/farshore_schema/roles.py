@@ -49,12 +49,17 @@ class Receipt(NamedTuple):
 
 
 class Consent(NamedTuple):
-    """Permission to overwrite one server, given for one seed of one epoch (R9)."""
+    """Permission to copy onto one server, given for one seed of one epoch (R9).
+
+    Every seed needs one. Without `overwrite` only a target that holds no user data may be written: that is what a
+    declaration with `on_existing_data: refuse` gives for the first seed.
+    """
 
     side: Side
     server: str
     epoch: int
     by: str
+    overwrite: bool = False
 
 
 class Role(NamedTuple):
@@ -109,6 +114,9 @@ class Facts(NamedTuple):
     seeding: bool = False
     zero: bool = False  # the class was proved `zero` when the receiver was last attached
     stopped: str = ""  # code of the reason why the stream cannot go on by itself, "" while it can
+    enrolled: bool = True  # False: the agent has no record of this side, or ended protection here (R5)
+    draining: Receipt | None = None  # the drain under way here, so that it is not asked for again
+    peer_ready: bool | None = None  # this gateway logged in at the other side within the last minutes (R6)
 
 
 StepName = Literal[
@@ -158,11 +166,13 @@ class Record(NamedTuple):
     receipt: Receipt | None = None
     intents: tuple[str, ...] = ()  # newest last, bounded
     enrolled: bool = False
+    seeded_for: str = ""  # operation whose consent was used up by the last complete seed: one consent, one seed (R9)
 
 
 class Order(NamedTuple):
     """A command as an agent's admission sees it."""
 
-    intent: str
+    intent: str  # names one sending: a later decision, even for the same step, has another one
     token: int
     step: Step
+    operation: str = ""  # id of the operation the step belongs to, "" for steady work

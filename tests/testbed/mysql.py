@@ -30,7 +30,7 @@ from tests.testbed.places import TestBedError, exclusive, say
 from tests.testbed.ports import LOOPBACK, release_port, reserve_port
 from tests.testbed.processes import end, spawn
 
-__all__ = ["DEFAULTS", "MySQLServer", "mysql_program", "schema_objects", "table_checksums"]
+__all__ = ["DEFAULTS", "MySQLServer", "mysql_program", "prepare_template", "schema_objects", "table_checksums"]
 
 START_SECONDS = 120.0
 """Crash recovery of the largest test data set takes about ten seconds on a busy machine."""
@@ -309,6 +309,11 @@ def _template(installation: MySQLInstallation) -> Path:
                 certificate.unlink()
             fresh.rename(template)
     return template
+
+
+def prepare_template() -> None:
+    """Have the server installed and its template made, ahead of the first test."""
+    _template(mysql_installation())
 
 
 def mysql_program(name: str) -> list[str]:

@@ -15,8 +15,10 @@ import sys
 import time
 from pathlib import Path
 
-MARK = "FARSHORE_TESTBED_RUN"
-"""The environment variable that every process of a run inherits: the tokens of the run and of the runs around it."""
+MARK = "TESTBED_RUN"
+"""The environment variable that every process of a run inherits: the tokens of the run and of the runs around it.
+
+Not named FARSHORE_...: tests start the product with those variables removed."""
 PARENT_POLL_SECONDS = 1.0
 KILL_DEADLINE_SECONDS = 20.0
 

@@ -72,6 +72,12 @@ class Corrupt(Permanent):
         self.offset = offset
 
 
+NEW_HISTORY_HINT = (
+    "Check what happened to the source; then seal this segment and seed the standby again (consent needed)."
+)
+"""For every stop after which the stream can not continue this segment."""
+
+
 class StopCode(StrEnum):
     """Why a stream does not run: stable names for the API, the console and alarms."""
 
@@ -94,7 +100,7 @@ class StopCode(StrEnum):
     DISK_FULL = "DiskFull"
     """No space for the next events; resumes by itself."""
     DISK_FAILED = "DiskFailed"
-    """The disk reported an I/O error: what it holds is in doubt until the next start has read it again."""
+    """The disk reported an I/O error; each retry first reads back what the disk really holds."""
     AUTH_FAILED = "AuthFailed"
     """The source refused our account, or it lacks a privilege."""
     SOURCE_UNREACHABLE = "SourceUnreachable"
@@ -110,6 +116,7 @@ RETRIED = frozenset(
         StopCode.CHECKSUM_OFF,
         StopCode.SOURCE_UNSUITABLE,
         StopCode.DISK_FULL,
+        StopCode.DISK_FAILED,
     }
 )
 """Reasons under which the receiver keeps trying by itself: the cure is outside and leaves no trace here."""

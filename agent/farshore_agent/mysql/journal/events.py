@@ -79,7 +79,18 @@ PLAIN: Final = bytes(1 if kind in _PLAIN_TYPES else 0 for kind in range(256))
 """PLAIN[type] is 1 for the events inside transactions that pass through unread."""
 
 STRUCTURAL: Final = frozenset(
-    {STOP, ROTATE, FORMAT_DESCRIPTION, INCIDENT, HEARTBEAT, GTID, ANONYMOUS_GTID, PREVIOUS_GTIDS, HEARTBEAT_V2, GTID_TAGGED}
+    {
+        STOP,
+        ROTATE,
+        FORMAT_DESCRIPTION,
+        INCIDENT,
+        HEARTBEAT,
+        GTID,
+        ANONYMOUS_GTID,
+        PREVIOUS_GTIDS,
+        HEARTBEAT_V2,
+        GTID_TAGGED,
+    }
 )
 """Types that the journal reads itself."""
 
@@ -136,8 +147,8 @@ def format_checksum_ok(event: Buffer) -> bool:
 def read_gtid(raw: Buffer, at: int) -> tuple[Key, int, int, int]:
     """Return (key, number, transaction length in bytes, immediate commit time in Unix microseconds).
 
-    `at` is the offset of a GTID or GTID_TAGGED event. The length counts from the first byte of this event to the last of
-    the transaction, as in the file. Raises EventSyntaxError, also when the length is absent (source before 8.0.2).
+    `at` is the offset of a GTID or GTID_TAGGED event. The length counts from the first byte of this event to the last
+    of the transaction, as in the file. Raises EventSyntaxError, also when the length is absent (source before 8.0.2).
     """
     try:
         found = _read_untagged(raw, at) if raw[at + 4] == GTID else _read_tagged(raw, at)

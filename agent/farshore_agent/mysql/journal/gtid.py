@@ -1,8 +1,8 @@
 """GTID sets with tags: text, wire forms and set algebra.
 
 A set maps a key (16 bytes of server uuid, tag; the empty tag is "no tag") to sorted, disjoint, non-adjacent half-open
-intervals of transaction numbers. Text forms are those of `@@gtid_executed`; wire forms those of COM_BINLOG_DUMP_GTID and
-of PREVIOUS_GTIDS events (mysql-server, libs/mysql/gtid and sql/rpl_gtid_set.cc). This module must not know files,
+intervals of transaction numbers. Text forms are those of `@@gtid_executed`; wire forms those of COM_BINLOG_DUMP_GTID
+and of PREVIOUS_GTIDS events (mysql-server, libs/mysql/gtid and sql/rpl_gtid_set.cc). This module must not know files,
 connections or events.
 """
 
@@ -143,9 +143,7 @@ class GtidSet:
         return at >= 0 and gno < held[at][1]
 
     def issubset(self, other: GtidSet) -> bool:
-        return all(
-            _covered(intervals, other._intervals.get(key, [])) for key, intervals in self._intervals.items()
-        )
+        return all(_covered(intervals, other._intervals.get(key, [])) for key, intervals in self._intervals.items())
 
     def count(self) -> int:
         """Number of transactions."""

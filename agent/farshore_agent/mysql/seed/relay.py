@@ -1,0 +1,152 @@
+"""Carry one piece of a table from the source's answer into the target's LOAD DATA, and accept it only if it is exact.
+
+The piece is one transaction of the target: it is committed after the target's count of rows equals the number that
+passed and no warning is left unexplained (LOAD DATA LOCAL turns every error into a warning and goes on). It must not
+decide what happens after a failure.
+"""
+
+# ruff: noqa: S608 - names are quoted by sql.py
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from farshore_agent.mysql.seed import sql
+from farshore_agent.mysql.seed.errors import NotExact
+from farshore_agent.mysql.seed.framing import RowFramer
+from farshore_agent.mysql.seed.pieces import Piece
+from farshore_agent.mysql.seed.rows import RowFormat
+from farshore_agent.mysql.seed.session import Answer, Session
+
+SEPARATOR_WARNING = 1638
+"""'Non-ASCII separator arguments are not fully supported': true of ESCAPED BY only, which is ASCII here."""
+ENUM_WARNING = 1265
+"""'Data truncated for column': an ENUM's error value, number 0, cannot be written without it."""
+WARNINGS_SHOWN = 3
+GATHER_BYTES = 256 * 1024
+
+Moved = Callable[[int, int], None]
+"""Told how many rows and bytes more have passed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Copied:
+    """What one piece was."""
+
+    rows: int
+    bytes: int
+
+
+def copy_piece(
+    reader: Session, writer: Session, layout: RowFormat, piece: Piece, framer: RowFramer, moved: Moved
+) -> Copied:
+    """Copy and commit the rows of `piece`.
+
+    Raises ConnectionLost, StatementFailed, NotExact; NullRow when a row is too long for `layout` in one string. The
+    writer's transaction is then rolled back or its session gone; the reader may be in the middle of its rows, which
+    `Session.drop_rows` with the same `framer` ends.
+    """
+    passed = _Passed()
+    writer.ask("BEGIN")
+    answer = writer.load(
+        layout.load(), passed.through(reader.raw_rows(layout.select(piece.where), framer), framer, moved)
+    )
+    _accept(reader, writer, layout, piece, answer, framer.rows)
+    return Copied(rows=framer.rows, bytes=passed.bytes)
+
+
+def copy_long_rows(reader: Session, writer: Session, layout: RowFormat, piece: Piece, moved: Moved) -> Copied:
+    """As `copy_piece`, for rows that the source cannot make one string of; `layout` must be of style `token`.
+
+    Values are put together here, row by row. After an exception the reader is of no use any more.
+    """
+    passed = _Passed()
+    framer = RowFramer()
+    writer.ask("BEGIN")
+    rows = passed.joined(reader.rows(layout.select_fields(piece.where)), layout, framer)
+    answer = writer.load(layout.load(), passed.through(rows, framer, moved))
+    _accept(reader, writer, layout, piece, answer, framer.rows)
+    return Copied(rows=framer.rows, bytes=passed.bytes)
+
+
+class _Passed:
+    """Counts bytes on their way."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def through(self, pieces: Iterator[bytes], framer: RowFramer, moved: Moved) -> Iterator[bytes]:
+        rows = 0
+        for octets in pieces:
+            yield octets
+            self.bytes += len(octets)
+            moved(framer.rows - rows, len(octets))
+            rows = framer.rows
+
+    def joined(self, rows: Iterator[tuple[bytes | None, ...]], layout: RowFormat, framer: RowFramer) -> Iterator[bytes]:
+        gathered: list[bytes] = []
+        size = 0
+        for row in rows:
+            octets = layout.join(row)
+            gathered.append(octets)
+            size += len(octets)
+            framer.rows += 1
+            if size >= GATHER_BYTES:
+                yield b"".join(gathered)
+                gathered, size = [], 0
+        yield b"".join(gathered)
+
+
+def _accept(reader: Session, writer: Session, layout: RowFormat, piece: Piece, answer: Answer, rows: int) -> None:
+    """Commit what was loaded, or roll it back and raise NotExact."""
+    reason = ""
+    if answer.affected != rows:
+        reason = f"{rows} rows were read and {answer.affected} written"
+    if answer.warnings:
+        reason = reason or _unexplained(reader, writer, layout, piece, answer.warnings)
+        if answer.affected != rows:
+            reason += "; " + "; ".join(_warnings(writer)[:WARNINGS_SHOWN])
+    if reason:
+        writer.ask("ROLLBACK")
+        raise NotExact(
+            f"{piece.label} did not arrive as it is on the source: {reason}",
+            hint="nothing of it was kept; compare the table's definition on both sides, then repeat the seed",
+        )
+    writer.ask("COMMIT")
+
+
+def _unexplained(reader: Session, writer: Session, layout: RowFormat, piece: Piece, count: int) -> str:
+    """Return what is wrong according to the warnings; '' when every one of them was to be expected."""
+    rows = writer.ask("SHOW WARNINGS").names()
+    separators = sum(1 for _, code, _ in rows if int(code) == SEPARATOR_WARNING)
+    enums = {
+        enum for enum in layout.enums for _, code, text in rows if int(code) == ENUM_WARNING and _about(text, enum)
+    }
+    strange = [
+        f"warning {code}: {text}"
+        for _, code, text in rows
+        if int(code) != SEPARATOR_WARNING
+        and not (int(code) == ENUM_WARNING and any(_about(text, enum) for enum in layout.enums))
+    ]
+    if strange:
+        return "; ".join(strange[:WARNINGS_SHOWN])
+    if not enums:
+        return "" if count <= separators else f"{count} warnings, of which the server tells {len(rows)}"
+    # An ENUM's error value on the source arrives as one, with a warning. So would a label that got lost on the way:
+    # the number of error values must be the same on both sides, and there must be no warning beyond them.
+    zeros = " + ".join(f"IFNULL(SUM({sql.name(enum)} = 0), 0)" for enum in layout.enums)
+    question = f"SELECT {zeros} FROM {sql.name(layout.schema, layout.table)}{piece.where}"
+    there, here = reader.ask(question).number(), writer.ask(question).number()
+    if there != here or count > here + separators:
+        return f"{there} ENUM error values on the source, {here} on the target, {count} warnings"
+    return ""
+
+
+def _about(text: str, column: str) -> bool:
+    return re.search(rf"column '{re.escape(column)}' ", text) is not None
+
+
+def _warnings(writer: Session) -> list[str]:
+    return [f"warning {code}: {text}" for _, code, text in writer.ask("SHOW WARNINGS").names()]

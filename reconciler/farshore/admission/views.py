@@ -1,0 +1,55 @@
+"""A pair as people see it: the declaration, with the loop's report brought up to the store's newest truth."""
+
+from farshore.admission.desk import site_of
+from farshore.store.records import PairRecord, PairRecords, RoleRecord
+from farshore_schema.roles import peer
+from farshore_schema.status import OperationView, PairStatus, PairView, RoleStatus
+
+NO_REPORT = PairStatus()
+
+
+def pair_view(now: PairRecords, report: PairStatus | None = None) -> PairView:
+    """Return the view of an existing pair. `report`: the loop's newest one, else the stored one is taken.
+
+    Role and open operation always come from the store, so that an answer never shows less than was just accepted.
+    """
+    if now.spec is None:
+        raise ValueError("a pair without a declaration has no view")
+    stored = now.status.value if now.status else NO_REPORT
+    return view_of(
+        now.spec.value,
+        now.role.value if now.role else None,
+        now.operation.value if now.operation else None,
+        report or stored,
+    )
+
+
+def view_of(spec: PairRecord, role: RoleRecord | None, operation: OperationView | None, report: PairStatus) -> PairView:
+    """Return the view made of its parts."""
+    fresh: dict[str, object] = {"role": role_status(spec, role)}
+    if operation is not None:
+        fresh["operation"] = operation
+    return PairView(
+        document=spec.document,
+        generation=spec.generation,
+        incarnation=spec.incarnation,
+        owner=spec.owner,
+        created=spec.created,
+        status=report.model_copy(update=fresh),
+    )
+
+
+def role_status(spec: PairRecord, role: RoleRecord | None) -> RoleStatus | None:
+    """Return the decision in the words of sites."""
+    if role is None:
+        return None
+    return RoleStatus(
+        active_site=site_of(spec.document, role.active),
+        standby_site=site_of(spec.document, peer(role.active)),
+        active_side=role.active,
+        epoch=role.epoch,
+        evidence=role.evidence,
+        since=role.since,
+        by=role.by,
+        operation=role.operation,
+    )

@@ -1,0 +1,424 @@
+"""Agent sessions: who serves which side of which pair, what they report, and what is sent to them.
+
+A session begins with `hello` and `welcome`; then reports flow into the sightings and commands flow out. A site is
+served by its enrolled agent, or by the embedded one while none is enrolled; a side changes hands only while no
+operation of its pair is open. This module knows messages and sockets, never what a command means.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Final, NamedTuple, Protocol
+
+import structlog
+from pydantic import ValidationError
+
+from farshore.conversation import Conversation, Wire
+from farshore.sightings import Seat, Sightings
+from farshore_schema.documents import MySQLPair
+from farshore_schema.errors import ErrorBody, FarshoreError, Permanent, Transient
+from farshore_schema.messages import (
+    FROM_AGENT,
+    MESSAGE_BYTES_MAX,
+    PROTOCOL,
+    PROTOCOLS_SPOKEN,
+    Alive,
+    Assign,
+    Command,
+    Hello,
+    Inspect,
+    Inspected,
+    Measured,
+    Report,
+    Result,
+    Unassign,
+    Welcome,
+)
+from farshore_schema.observed import STALE_SECONDS, PairObserved
+from farshore_schema.roles import SIDES, Side
+
+HELLO_SECONDS: Final = 10.0  # a socket that says nothing for so long is closed
+DEAD_SECONDS: Final = 15.0  # a session that is not `alive` for so long is closed, so that its agent dials again
+INSPECT_SECONDS: Final = 30.0  # bound of one look at two endpoints
+INSPECTS_MAX: Final = 64  # looks under way at once
+REDIAL_SECONDS: Final = 1.0
+MISMATCH_REDIAL_SECONDS: Final = 60.0  # a wrong version does not mend in a second
+STALE_MARGIN_SECONDS: Final = 0.05  # look again just after a report has become unknown, not just before
+
+_log = structlog.get_logger(__name__)
+
+
+class Identity(NamedTuple):
+    """Whose credential opened the socket, and which sites it is bound to (R7)."""
+
+    agent: str
+    sites: frozenset[str] = frozenset()  # of an enrolled agent; the embedded one serves what is left
+    embedded: bool = False
+
+
+class Fingerprint(NamedTuple):
+    """What an assignment says; another one must be sent when it differs."""
+
+    incarnation: int
+    generation: int
+    active: Side | None
+    epoch: int
+
+
+class Directory(Protocol):
+    """What the sessions need to know of the declarations; answered from the store."""
+
+    def sites(self) -> frozenset[str]:
+        """Return every declared site."""
+        ...
+
+    def enrolled(self) -> frozenset[str]:
+        """Return the sites that have an enrolled agent, whether it is connected or not."""
+        ...
+
+    def seats(self) -> Iterable[tuple[Seat, str]]:
+        """Return every side of every pair with its site."""
+        ...
+
+    def assignment(self, seat: Seat) -> Assign | None:
+        """Return what the side's agent should be told now, None when the pair is no more."""
+        ...
+
+    def site(self, seat: Seat) -> str:
+        """Return the site of a side, "" when the pair is no more."""
+        ...
+
+    def is_busy(self, pair: str) -> bool:
+        """Return whether an operation of the pair is open."""
+        ...
+
+
+class _Served(NamedTuple):
+    by: Conversation
+    fingerprint: Fingerprint
+
+
+class AgentSessions:
+    """Every live agent. All methods belong to the event loop's thread; only `handle` and `inspect` wait."""
+
+    def __init__(
+        self,
+        *,
+        sightings: Sightings,
+        directory: Directory,
+        on_change: Callable[[str, float], None],
+        on_result: Callable[[Result], None],
+    ) -> None:
+        """`on_change(pair, seconds)` asks for a visit that soon; `on_result` hears every outcome of a command."""
+        self._sightings, self._directory = sightings, directory
+        self._on_change, self._on_result = on_change, on_result
+        self._by_site: dict[str, Conversation] = {}  # enrolled agents
+        self._embedded: Conversation | None = None
+        self._served: dict[Seat, _Served] = {}
+        self._questions: dict[str, tuple[Conversation, asyncio.Future[Inspected]]] = {}
+        self._numbers = count(1)
+
+    # ---- what the loop uses
+
+    def observed(self, pair: str) -> PairObserved:
+        """Return both sides' newest reports with their ages."""
+        return self._sightings.observed(pair)
+
+    def send(self, command: Command) -> bool:
+        """Queue a command for the agent that serves the side; False when nobody does or too much waits."""
+        served = self._served.get((command.pair, command.side))
+        return served is not None and served.by.say(command)
+
+    def session(self, pair: str, side: Side) -> int:
+        """Return the number of the session that serves a side, 0 when nobody does."""
+        served = self._served.get((pair, side))
+        return served.by.number if served is not None and served.by.open else 0
+
+    def generation(self, pair: str, side: Side) -> int:
+        """Return the generation of the declaration that the side's live agent was given, 0 when nobody serves it."""
+        served = self._served.get((pair, side))
+        return served.fingerprint.generation if served is not None and served.by.open else 0
+
+    def refresh(self, pair: str) -> None:
+        """Bring both sides' assignments up to what the store says now. Idempotent; nothing is sent twice."""
+        for side in SIDES:
+            self._refresh((pair, side))
+
+    # ---- what the API uses
+
+    def agents(self) -> tuple[tuple[str, frozenset[str], bool], ...]:
+        """Return (agent, sites, embedded) of every live session."""
+        return tuple((each.agent, each.sites, each.embedded) for each in self._live())
+
+    def serves(self, site: str) -> bool:
+        """Return whether a live agent serves the site."""
+        return self._conversation(site) is not None
+
+    def sites_changed(self) -> None:
+        """A site was declared or removed, or an agent was enrolled or revoked: look at every side again."""
+        for each in self._live():
+            self._welcome(each)
+        for seat, _ in self._directory.seats():
+            self._refresh(seat)
+
+    async def inspect(
+        self, document: MySQLPair, own: Side, existing: bool, *, timeout_seconds: float = INSPECT_SECONDS
+    ) -> Inspected:
+        """Ask the gateway of the side `own` to look at both endpoints without changing anything.
+
+        Raises Transient `agent_unreachable` when no live agent serves that site, `timeout` when it does not answer.
+        """
+        site = (document.site_a if own == "a" else document.site_b).site
+        conversation = self._conversation(site)
+        hint = f"start the agent of {site}: farshore-agent run"
+        if conversation is None:
+            raise Transient("agent_unreachable", f"no agent serves {site}", hint=hint)
+        request = f"inspect-{next(self._numbers)}"
+        answer: asyncio.Future[Inspected] = asyncio.get_running_loop().create_future()
+        question = Inspect(request=request, document=document, own=own, existing=existing)
+        if len(self._questions) >= INSPECTS_MAX or not conversation.say(question):
+            raise Transient("timeout", f"too many questions wait for the agent of {site}", retry_seconds=5)
+        self._questions[request] = (conversation, answer)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await answer
+        except TimeoutError as error:
+            raise Transient(
+                "timeout", f"the agent of {site} did not answer within {timeout_seconds:.0f} s", hint=hint
+            ) from error
+        finally:
+            self._questions.pop(request, None)
+
+    # ---- one conversation
+
+    async def handle(self, wire: Wire, identity: Identity) -> None:
+        """Serve one agent's socket until it closes; `identity` is what its credential says."""
+        await wire.accept()
+        conversation: Conversation | None = None
+        try:
+            conversation = await self._greet(wire, identity)
+            await self._converse(wire, conversation)
+        except FarshoreError as error:
+            retry = error.retry_seconds if isinstance(error, Transient) else MISMATCH_REDIAL_SECONDS
+            _log.warning("agent refused", agent=identity.agent, code=error.code, reason=error.message)
+            await _refuse(wire, error.body(), retry)
+        finally:
+            if conversation is not None:
+                self._over(conversation)
+            with contextlib.suppress(Exception):  # the socket may be gone already, in as many ways as there are servers
+                await wire.close()
+
+    def check(self) -> None:
+        """Look for sessions that went silent; called about once a second."""
+        for each in tuple(self._live()):
+            silent = self._sightings.silent_seconds(each.number)
+            if silent > DEAD_SECONDS:
+                error = Transient("timeout", f"the agent said nothing for {silent:.0f} s")
+                each.end(error.body(), retry_seconds=REDIAL_SECONDS)
+            elif STALE_SECONDS < silent <= STALE_SECONDS + 1.5:
+                for seat in self._sightings.of(each.number):
+                    self._on_change(seat[0], 0.0)
+
+    async def _greet(self, wire: Wire, identity: Identity) -> Conversation:
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                hello = _parse(await wire.receive_text())
+        except TimeoutError as error:
+            raise Transient("timeout", "the agent did not say hello") from error
+        if not isinstance(hello, Hello):
+            raise Permanent("protocol_mismatch", "the first message was not hello", hint="upgrade the agent")
+        if hello.protocol not in PROTOCOLS_SPOKEN:
+            spoken = ", ".join(str(each) for each in PROTOCOLS_SPOKEN)
+            raise Permanent(
+                "protocol_mismatch",
+                f"the agent speaks protocol {hello.protocol}, this reconciler {spoken}",
+                hint="bring `farshore` and `farshore-agent` to releases that are at most one apart, the reconciler first",
+            )
+        self._check_sites(hello, identity)
+        conversation = Conversation(
+            self._sightings.opened(), agent=identity.agent, embedded=identity.embedded, due=self._directory.assignment
+        )
+        conversation.sites = frozenset(hello.sites)
+        self._begin(conversation)
+        return conversation
+
+    def _check_sites(self, hello: Hello, identity: Identity) -> None:
+        """Raise unless the credential is bound to what the agent wants to serve, and nobody else serves it (R7)."""
+        if identity.embedded:
+            rivals = [self._embedded] if self._embedded is not None else []
+        else:
+            foreign = frozenset(hello.sites) - identity.sites
+            if foreign or not hello.sites or hello.embedded:
+                named = ", ".join(sorted(foreign)) or "no site"
+                raise Permanent(
+                    "forbidden",
+                    f"this credential is not bound to {named}",
+                    hint="enrol the agent for its site: farshore agents enrol --site SITE",
+                )
+            rivals = [self._by_site[site] for site in hello.sites if site in self._by_site]
+        for rival in rivals:
+            if rival.open and self._sightings.silent_seconds(rival.number) <= STALE_SECONDS:
+                raise Transient(
+                    "second_agent",
+                    f"another live agent serves {', '.join(sorted(rival.sites)) or 'the embedded sites'}",
+                    hint="stop the other agent, or enrol this one for another site",
+                    retry_seconds=5,
+                )
+            self._over(rival)  # silent: a crash or a broken path; the newcomer takes its place
+            rival.end(Permanent("second_agent", "another agent took this place").body(), retry_seconds=5)
+
+    def _begin(self, conversation: Conversation) -> None:
+        if conversation.embedded:
+            self._embedded = conversation
+        else:
+            self._by_site |= dict.fromkeys(conversation.sites, conversation)
+        _log.info("agent connected", agent=conversation.agent, session=conversation.number)
+        self._welcome(conversation)
+        for seat, site in self._directory.seats():
+            if self._conversation(site) is conversation:
+                self._refresh(seat)
+
+    def _welcome(self, conversation: Conversation) -> None:
+        sites = conversation.sites
+        if conversation.embedded:
+            sites = self._directory.sites() - self._directory.enrolled()
+            conversation.sites = sites
+        conversation.say(Welcome(protocol=PROTOCOL, sites=tuple(sorted(sites))))
+
+    async def _converse(self, wire: Wire, conversation: Conversation) -> None:
+        """Read and write until either ends; the first failure ends the session."""
+        speaking = asyncio.create_task(conversation.speak(wire), name=f"speak-{conversation.number}")
+        hearing = asyncio.create_task(self._hear(wire, conversation), name=f"hear-{conversation.number}")
+        try:
+            await asyncio.wait({speaking, hearing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (speaking, hearing):
+                task.cancel()
+            outcomes = await asyncio.gather(speaking, hearing, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, FarshoreError):
+                raise outcome
+        _log.info("agent disconnected", agent=conversation.agent, session=conversation.number)
+
+    async def _hear(self, wire: Wire, conversation: Conversation) -> None:
+        newest = 0
+        while conversation.open:
+            message = _parse(await wire.receive_text())
+            if isinstance(message, Report | Measured | Alive):
+                if message.sequence <= newest:
+                    continue  # overtaken
+                newest = message.sequence
+            self._take(conversation, message)
+            await asyncio.sleep(0)  # a full socket must not keep the loop and the API waiting
+
+    def _take(self, conversation: Conversation, message: object) -> None:
+        match message:
+            case Alive():
+                changed = self._sightings.alive(conversation.number, frozenset(message.unheld))
+                for seat in changed.back:
+                    self._on_change(seat[0], 0.0)
+                for seat in changed.lost:
+                    self._on_change(seat[0], STALE_SECONDS + STALE_MARGIN_SECONDS)
+            case Report():
+                if self._is_mine(conversation, (message.pair, message.side), message.incarnation) and (
+                    self._sightings.reported(conversation.number, message.pair, message.side, message.report)
+                ):
+                    self._on_change(message.pair, 0.0)
+            case Measured():
+                for measure in message.measures:
+                    if self._is_mine(conversation, (measure.pair, measure.side), measure.incarnation):
+                        self._sightings.measured(conversation.number, measure)
+            case Result():
+                if self._is_mine(conversation, (message.pair, message.side), None):
+                    self._on_result(message)
+            case Inspected():
+                asked = self._questions.get(message.request)
+                if asked is not None and asked[0] is conversation and not asked[1].done():
+                    asked[1].set_result(message)
+            case _:
+                raise Permanent("protocol_mismatch", "the agent said hello twice", hint="upgrade the agent")
+
+    # ---- who serves what
+
+    def _conversation(self, site: str) -> Conversation | None:
+        """Return the live conversation that should serve a site now."""
+        if site in self._directory.enrolled():
+            found = self._by_site.get(site)
+        else:
+            found = self._embedded
+        return found if found is not None and found.open else None
+
+    def _refresh(self, seat: Seat) -> None:
+        assignment = self._directory.assignment(seat)
+        served = self._served.get(seat)
+        if assignment is None:
+            if served is not None:
+                self._take_back(seat, served)
+            return
+        wanted = self._conversation(self._directory.site(seat))
+        now = Fingerprint(assignment.incarnation, assignment.generation, assignment.active, assignment.epoch)
+        if served is not None and served.by is not wanted and served.by.open:
+            if wanted is None or self._directory.is_busy(seat[0]):
+                wanted = served.by  # a side changes hands only at an idle step
+            else:
+                self._take_back(seat, served)
+        if wanted is None:
+            return
+        if served is None or served.by is not wanted or served.fingerprint != now:
+            self._served[seat] = _Served(wanted, now)
+            wanted.assign(seat)
+
+    def _take_back(self, seat: Seat, served: _Served) -> None:
+        self._served.pop(seat, None)
+        served.by.unassign(Unassign(pair=seat[0], side=seat[1], incarnation=served.fingerprint.incarnation))
+
+    def _is_mine(self, conversation: Conversation, seat: Seat, incarnation: int | None) -> bool:
+        """Whether the session serves the side; a leftover of a pair that is no more is told to let go."""
+        served = self._served.get(seat)
+        if served is not None and served.by is conversation:
+            return incarnation is None or incarnation == served.fingerprint.incarnation
+        if incarnation is not None and self._directory.assignment(seat) is None:
+            conversation.unassign(Unassign(pair=seat[0], side=seat[1], incarnation=incarnation))
+        return False
+
+    def _over(self, conversation: Conversation) -> None:
+        """Forget a conversation; what it reported grows old by itself. Idempotent."""
+        conversation.open = False
+        if self._embedded is conversation:
+            self._embedded = None
+        for site in [site for site, each in self._by_site.items() if each is conversation]:
+            del self._by_site[site]
+        lost = [seat for seat, served in self._served.items() if served.by is conversation]
+        for seat in lost:
+            del self._served[seat]
+        self._sightings.closed(conversation.number)
+        for seat in lost:
+            self._on_change(seat[0], STALE_SECONDS + STALE_MARGIN_SECONDS)
+
+    def _live(self) -> tuple[Conversation, ...]:
+        found = {*self._by_site.values()} | ({self._embedded} if self._embedded is not None else set())
+        return tuple(sorted((each for each in found if each.open), key=lambda each: each.number))
+
+
+def _parse(text: str) -> object:
+    """Return the message; an unknown type or a malformed one ends the session (I8)."""
+    if len(text) > MESSAGE_BYTES_MAX:
+        raise Permanent("body_too_large", f"a message of {len(text)} characters", hint="upgrade the agent")
+    try:
+        return FROM_AGENT.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise Permanent(
+            "protocol_mismatch",
+            f"a message that this release does not understand: {first['msg']}",
+            hint="bring `farshore` and `farshore-agent` to releases that are at most one apart, the reconciler first",
+        ) from error
+
+
+async def _refuse(wire: Wire, error: ErrorBody, retry_seconds: float) -> None:
+    from farshore_schema.messages import Goodbye
+
+    with contextlib.suppress(Exception):  # it may have hung up
+        async with asyncio.timeout(REDIAL_SECONDS):
+            await wire.send_text(Goodbye(error=error, retry_seconds=retry_seconds).model_dump_json())

@@ -1,0 +1,99 @@
+"""Moving the active side: `switchover` and `abort`, and following an operation to its end."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from farshore.cli import api
+from farshore.cli.terminal import Output, duration, out
+from farshore_schema.errors import ErrorBody, Permanent, Refused, from_body
+
+POLL_SECONDS = 10
+
+Pair = Annotated[str, typer.Argument(help="Name of the pair.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this room."""
+    app.command("switchover")(switchover)
+    app.command("abort")(abort)
+
+
+def switchover(
+    pair: Pair,
+    to: str = typer.Option("", "--to", help="Site that is to be active; the other one unless said."),
+    yes: bool = typer.Option(False, "--yes", help="Do not ask for the pair's name."),
+    reason: str = typer.Option("", "--reason", help="Kept in the audit trail."),
+    no_wait: bool = typer.Option(False, "--no-wait", help="Return on acceptance."),
+    as_json: bool = Output,
+) -> None:
+    """Move the active side, planned: no acknowledged transaction is lost, or it is refused.
+
+    Example: farshore switchover orders --to osaka --reason "maintenance in tokyo"
+    """
+    view = api.call("GET", f"/v1/pairs/{pair}")
+    role = view["status"].get("role")
+    if role is None:
+        raise Refused("not_possible_now", f"{pair} has no active side yet", hint=f"`farshore status {pair}`")
+    target = to or role["standby_site"]
+    printer = out(as_json)
+    lag = view["status"]["replication"].get("lag_seconds")
+    printer.line(
+        f"{pair}: planned switchover {role['active_site']} -> {target}; measured lag {duration(lag)}; loses nothing."
+    )
+    if not yes and typer.prompt("Type the pair's name to go on") != pair:
+        raise Refused("invalid_request", "the name did not match; nothing was changed", hint="run it again")
+    body = {"verb": "switchover", "to_site": target, "if_epoch": role["epoch"], "reason": reason}
+    operation = api.call("POST", f"/v1/pairs/{pair}/operations", body=body)
+    ended = operation if no_wait else follow(pair, operation["id"], quiet=as_json)
+    if as_json:
+        printer.value(ended)
+    elif not no_wait:
+        printer.line(f"{pair}: {target} is active now.")
+
+
+def abort(pair: Pair, reason: str = typer.Option("", "--reason"), as_json: bool = Output) -> None:
+    """Undo the open operation, where it still can be undone.
+
+    Example: farshore abort orders --reason "the batch job is not done"
+    """
+    view = api.call("GET", f"/v1/pairs/{pair}")
+    operation = view["status"].get("operation")
+    if not operation or operation["state"] not in ("open", "waiting"):
+        raise Refused("not_possible_now", f"{pair} has no open operation", hint=f"`farshore status {pair}`")
+    answer = api.call("POST", f"/v1/pairs/{pair}/operations/{operation['id']}/abort", body={"reason": reason})
+    printer = out(as_json)
+    printer.line(f"{pair}: abort of {operation['verb']} {operation['id']} is accepted")
+    if as_json:
+        printer.value(answer)
+
+
+def follow(pair: str, operation: str, *, quiet: bool = False) -> dict[str, Any]:
+    """Show an operation step by step until it ends; raise its error when it did not do what was asked."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, transient=False, disable=quiet) as progress:
+        task = progress.add_task(f"{pair}: starting", total=None)
+        step: int | None = None
+        while True:
+            # The long poll returns early when the operation ends, and in steps of a second while it runs.
+            view: dict[str, Any] = api.call(
+                "GET", f"/v1/pairs/{pair}/operations/{operation}", wait_seconds=POLL_SECONDS, after_step=step
+            )
+            step = view.get("step")
+            label = view.get("waiting_for") or view.get("label") or view["state"]
+            progress.update(
+                task, description=f"{pair}: {label}", total=view.get("steps") or None, completed=view.get("step")
+            )
+            if view["state"] not in ("open", "waiting"):
+                progress.update(task, description=f"{pair}: {view['state']}")
+                break
+    if view["state"] == "done":
+        return view
+    if view.get("error"):
+        raise from_body(ErrorBody.model_validate(view["error"]))
+    raise Permanent(
+        "operation_failed",
+        f"{view['verb']} {operation} ended {view['state']}: {view.get('abort_reason') or 'no reason recorded'}",
+        hint=f"`farshore describe {pair}` shows every step",
+    )

@@ -1,0 +1,85 @@
+"""Operations that copy data or end protection: protect, reprotect, remove. None of them changes who is active.
+
+A seed is emitted here and nowhere else, and only with a consent that names the server that is seen now (R9).
+"""
+
+from farshore.plan.steady import steady
+from farshore.plan.view import Seen, command, is_following, is_open, is_recorded, is_up, stopped_reason, wait
+from farshore_schema.roles import Facts, Operation, Role, Side, Step, peer
+
+
+def protect(role: Role, op: Operation, seen: Seen) -> Step:
+    """Open the active side under our record, copy, fence the standby, follow."""
+    if op.abort:
+        return Step("finish", outcome="aborted", reason="aborted")
+    if role.epoch != op.epoch and role.evidence != "initial":
+        return Step("finish", outcome="failed", reason="role_moved")
+    return _copy(role, op, seen)
+
+
+def reprotect(role: Role, op: Operation, seen: Seen) -> Step:
+    """Let the other side follow again: by stream where it holds nothing more, else by a new copy with consent."""
+    if op.abort:
+        return Step("finish", outcome="aborted", reason="aborted")
+    if role.epoch != op.epoch:
+        return Step("finish", outcome="failed", reason="role_moved")
+    return _copy(role, op, seen)
+
+
+def remove(role: Role, op: Operation, seen: Seen) -> Step:
+    """End protection on the active side first, then on the standby; data is kept, the standby stays read-only (R20)."""
+    if op.abort:
+        return Step("finish", outcome="aborted", reason="aborted")
+    for side, code in ((role.active, "active_unreachable"), (peer(role.active), "standby_unreachable")):
+        facts = seen[side]
+        if facts is None:
+            return wait(code)
+        if facts.epoch >= role.epoch and not facts.enrolled:
+            continue  # ended here already: the record was taken back, its epoch stays
+        if is_recorded(facts) and not is_up(facts):
+            return wait(code.replace("unreachable", "db_down"))
+        return command(Step("cleanup", side, role.epoch), role, op, seen)
+    return Step("finish", outcome="done")
+
+
+def _copy(role: Role, op: Operation, seen: Seen) -> Step:
+    active, standby = seen[role.active], seen[peer(role.active)]
+    if not is_open(active, role):
+        return steady(role, op, seen)
+    if standby is None:
+        return wait("standby_unreachable")
+    if not is_recorded(standby):
+        return command(Step("seed", peer(role.active), role.epoch), role, op, seen)  # enrolment comes first
+    if not is_up(standby):
+        return wait("standby_db_down")
+    if standby.seeding:
+        return wait("seeding")
+    if standby.base != "complete" or standby.stopped:
+        return _seed(role, op, seen, standby)
+    if is_following(standby, role) and standby.fenced_epoch >= role.epoch:
+        return Step("finish", outcome="done")
+    return _follow(role, op, seen)
+
+
+def _follow(role: Role, op: Operation, seen: Seen) -> Step:
+    """Fence the copy and let it follow; here also after a failover, where it does not by itself (R12)."""
+    step = steady(role, op, seen)
+    if step.name != "wait":
+        return step
+    return command(Step("stream", peer(role.active), role.epoch), role, op, seen)
+
+
+def _seed(role: Role, op: Operation, seen: Seen, standby: Facts) -> Step:
+    """Copy anew onto exactly the server that the consent names, else say what is missing."""
+    side: Side = peer(role.active)
+    consent = op.consent
+    if consent is None or consent.side != side or consent.epoch != op.epoch:
+        return wait(stopped_reason(standby) if standby.stopped else "no_consent")
+    if not standby.server:
+        return wait("unknown_server")
+    if consent.server != standby.server:
+        return wait("other_server")
+    if standby.promoted_epoch > standby.fenced_epoch or (standby.writable and role.evidence != "initial"):
+        return command(Step("fence", side, role.epoch), role, op, seen)
+    # A first role may have been decided above the epoch of the request; the consent is for that first role.
+    return command(Step("seed", side, role.epoch, consent=consent._replace(epoch=role.epoch)), role, op, seen)

@@ -1,0 +1,105 @@
+"""The one next step of a pair: who is asked first, and what overrides what."""
+
+from farshore.plan.changes import failover, switchover
+from farshore.plan.copies import protect, remove, reprotect
+from farshore.plan.policy import Policy
+from farshore.plan.steady import steady
+from farshore.plan.view import (
+    Seen,
+    claims,
+    command,
+    highest_epoch,
+    is_following,
+    is_open,
+    is_untouched,
+    is_up,
+    wait,
+)
+from farshore_schema.roles import SIDES, Facts, Operation, Role, Side, Step, next_even, peer
+
+
+def plan(role: Role | None, op: Operation | None, seen: Seen, policy: Policy) -> Step:
+    """Return the one next step. Total: every combination of arguments has an answer.
+
+    `role` is the decision in the store (None: a new pair), `op` the open operation, `seen` the newest facts of both
+    sides (None: unknown or stale, which is never treated as good).
+    """
+    if role is None:
+        return _new_pair(op, seen, policy)
+    claimants = [side for side in SIDES if claims(role, seen, side)]
+    if claimants:
+        return _emergency(role, op, seen, claimants)
+    if op is None:
+        return steady(role, None, seen)
+    if op.verb == "remove":
+        return remove(role, op, seen)
+    if op.verb == "protect":
+        return protect(role, op, seen)
+    if op.verb == "reprotect":
+        return reprotect(role, op, seen)
+    if role.epoch >= op.epoch:
+        return _decided(role, op, seen)
+    if op.verb == "switchover":
+        return switchover(role, op, seen)
+    return failover(role, op, seen, policy)
+
+
+def _new_pair(op: Operation | None, seen: Seen, policy: Policy) -> Step:
+    """Decide the first role, once both sides were seen: a pair is not started half blind (R8)."""
+    if op is None:
+        return wait("no_operation")
+    if op.verb != "protect" or op.abort:
+        return Step("finish", outcome="done" if op.verb == "remove" else "aborted", reason="not_decided")
+    active, standby = seen[policy.preferred], seen[peer(policy.preferred)]
+    if active is None:
+        return wait("active_unreachable")
+    if standby is None:
+        return wait("standby_unreachable")
+    if not is_up(active):
+        return wait("active_db_down")
+    if not is_up(standby):
+        return wait("standby_db_down")
+    # Above every epoch an agent may remember from an earlier life of the pair, so that no order of that life counts.
+    epoch = max(op.epoch, next_even(max(active.epoch, standby.epoch)))
+    return Step("decide", role=Role(policy.preferred, epoch, "initial"))
+
+
+def _decided(role: Role, op: Operation, seen: Seen) -> Step:
+    """Bring a role change to its end after the decision: open the side, then close the operation.
+
+    There is no abort from here on. The reverse stream belongs to a switchover (R12), but an old side that cannot follow
+    now does not keep the operation open: it is steady work then.
+    """
+    if not is_open(seen[role.active], role):
+        return steady(role, op, seen)
+    if role.epoch > op.epoch:
+        return Step("finish", outcome="aborted", reason="aborted" if role.evidence == "aborted" else "role_moved")
+    standby = seen[peer(role.active)]
+    if op.verb == "switchover" and not op.abort and _can_follow(standby) and not is_following(standby, role):
+        step = steady(role, op, seen)
+        return wait("following") if step.name == "wait" else step
+    return Step("finish", outcome="done")
+
+
+def _can_follow(standby: Facts | None) -> bool:
+    return standby is not None and standby.db == "up" and standby.base == "complete" and not standby.stopped
+
+
+def _emergency(role: Role, op: Operation | None, seen: Seen, claimants: list[Side]) -> Step:
+    """Adopt what a gateway decided without us: fence the other side, then make it the store's decision (R16).
+
+    No other command is sent, and the open operation is cancelled by the newer epoch. Two claims, or a claim that the
+    store has already decided against, are a person's matter: neither side is touched.
+    """
+    side = claimants[0]
+    facts, other = seen[side], seen[peer(side)]
+    if facts is None or len(claimants) > 1 or facts.epoch < role.epoch:
+        return wait("two_claims")
+    if other is not None and other.db == "up" and not is_untouched(other, role) and not _is_cut_off(other, facts.epoch):
+        return command(Step("fence", peer(side), max(facts.epoch, other.epoch)), role, op, seen)
+    spent = max(highest_epoch(role, op), other.epoch if other is not None else 0)
+    return Step("decide", role=Role(side, facts.epoch if facts.epoch >= spent else next_even(spent), "emergency"))
+
+
+def _is_cut_off(other: Facts, epoch: int) -> bool:
+    return not other.writable and other.fenced_epoch >= epoch

@@ -1,0 +1,241 @@
+"""The report on a pair, from facts alone: pure, and read back by nobody to decide anything.
+
+Numbers that only inform (lag, backlog, seed progress) are not part of the stored report: samples never enter the store.
+`overlay` lays the present ones over it when it is read. Unknown facts are reported as Unknown.
+"""
+
+from typing import Final, NamedTuple
+
+from farshore.conditions import conditions
+from farshore.orders import Failure
+from farshore.plan import Policy, Reason, explain, why_not
+from farshore.plan.view import Seen, is_following, is_open
+from farshore.store.records import PairRecord, RoleRecord
+from farshore_schema.observed import Finding, PairObserved, SideReport
+from farshore_schema.roles import Operation, Role, Side, Verb, peer
+from farshore_schema.status import (
+    AllowedOperation,
+    OperationView,
+    PairStatus,
+    Phase,
+    ReplicationStatus,
+    RoleStatus,
+    RpoClass,
+)
+
+CATCHING_UP_SECONDS: Final = 60.0  # a standby further behind than this is catching up, whatever it once was
+FINDINGS_MAX: Final = 50
+VERBS: Final[tuple[Verb, ...]] = ("switchover", "failover", "reprotect", "remove")
+
+
+class Told(NamedTuple):
+    """Everything that a report is made of, but for the moment and what was reported before.
+
+    Two equal values make equal reports; numbers that change by themselves are left out on purpose.
+    """
+
+    spec: PairRecord
+    role: RoleRecord | None
+    operation: OperationView | None  # the open one
+    a: SideReport | None  # without its measurements
+    b: SideReport | None
+    rpo_class: RpoClass
+    waiting: str  # reason code of what the plan waits for, "" when it does not
+    failures: tuple[Failure, ...] = ()  # of steps outside an operation's journal
+    problem: Finding | None = None  # why the loop holds everything
+    in_sync: tuple[bool | None, bool | None] = (
+        None,
+        None,
+    )  # does the agent have the present declaration; None: no agent
+
+    def side(self, side: Side) -> SideReport | None:
+        """Return one side's report."""
+        return self.a if side == "a" else self.b
+
+    def seen(self) -> Seen:
+        """Return the deciding facts of both sides."""
+        return {"a": self.a.facts() if self.a else None, "b": self.b.facts() if self.b else None}
+
+
+def without_measurements(report: SideReport | None) -> SideReport | None:
+    """Return the part of a report that does not change by itself."""
+    if report is None:
+        return None
+    return report.model_copy(update={"position": "", "seed": None, "stream": _NO_STREAM})
+
+
+_NO_STREAM = SideReport().stream
+
+
+def rpo_class(role: Role | None, op: Operation | None, observed: PairObserved) -> RpoClass:
+    """Return how well the standby follows by what was measured, never by what is configured (I4).
+
+    Never above `catching_up` before the copy is complete and its first tail applied (R10).
+    """
+    if role is None:
+        return "none"
+    standby = observed.b if role.active == "a" else observed.a
+    if standby is None:
+        return "none"
+    if standby.seeding or standby.base == "incomplete":
+        return "seeding"
+    if not is_following(standby.facts(), role):
+        return "none"
+    lag = standby.stream.lag_seconds
+    behind = op is not None and op.verb in ("protect", "reprotect")
+    return "catching_up" if behind or (lag is not None and lag > CATCHING_UP_SECONDS) else "async"
+
+
+def report(told: Told, *, before: PairStatus | None, now: str, policy: Policy) -> PairStatus:
+    """Return the report; what did not change keeps its `since` and the last ended operation stays in view."""
+    role = told.role.role() if told.role else None
+    seen = told.seen()
+    operation = told.operation or (before.operation if before else None)
+    return PairStatus(
+        role=_role(told),
+        replication=_replication(told, role, before, now),
+        operation=operation,
+        conditions=conditions(told, role, seen, before.conditions if before else (), now),
+        allowed_operations=_allowed(told, role, seen, policy),
+        findings=_findings(told, role),
+        observed_generation=told.spec.generation,
+        phase=_phase(told, role, seen),
+    )
+
+
+def overlay(status: PairStatus, observed: PairObserved) -> PairStatus:
+    """Return the report with the present measurements and their age. Without a fresh report they are None: unknown."""
+    if status.role is None:
+        return status
+    side = peer(status.role.active_side)
+    standby, age = (observed.a, observed.age_a) if side == "a" else (observed.b, observed.age_b)
+    if standby is None:
+        return status
+    stream = standby.stream
+    measured = {
+        "lag_seconds": stream.lag_seconds,
+        "behind_transactions": stream.behind_transactions,
+        "backlog_seconds": stream.backlog_seconds,
+        "journal_bytes": stream.journal_bytes,
+        "measured_age_seconds": None if age is None else round(age, 1),
+        "seed": standby.seed,
+    }
+    return status.model_copy(update={"replication": status.replication.model_copy(update=measured)})
+
+
+def _role(told: Told) -> RoleStatus | None:
+    if told.role is None:
+        return None
+    active = told.role.active
+    return RoleStatus(
+        active_site=told.spec.site_of(active),
+        standby_site=told.spec.site_of(peer(active)),
+        active_side=active,
+        epoch=told.role.epoch,
+        evidence=told.role.evidence,
+        since=told.role.since,
+        by=told.role.by,
+        operation=told.role.operation,
+    )
+
+
+def _replication(told: Told, role: Role | None, before: PairStatus | None, now: str) -> ReplicationStatus:
+    old = before.replication if before else None
+    same = old is not None and old.rpo_class == told.rpo_class
+    standby = told.side(peer(role.active)) if role is not None else None
+    how = ""
+    if role is not None and told.rpo_class in ("catching_up", "async"):
+        active, other = told.spec.site_of(role.active), told.spec.site_of(peer(role.active))
+        how = (
+            f"lag: from the commit at {active} to the end of its apply at {other}, of the newest applied transaction; "
+            f"time to fail over now: what {other} received and has not applied, at its measured apply rate"
+        )
+    return ReplicationStatus(
+        rpo_class=told.rpo_class,
+        since=old.since if same and old is not None else now,
+        how=how,
+        stopped=standby.stopped_error if standby is not None and standby.stopped else None,
+    )
+
+
+def _allowed(told: Told, role: Role | None, seen: Seen, policy: Policy) -> tuple[AllowedOperation, ...]:
+    open_operation = None
+    if told.operation is not None:
+        open_operation = Operation(told.operation.id, told.operation.verb, told.operation.to, told.operation.epoch)
+    target = "" if role is None else told.spec.site_of(peer(role.active))
+    allowed = []
+    for verb in VERBS:
+        code = why_not(verb, role, open_operation, seen, policy)
+        sentence = None if code is None else f"{code}: {explained(told.spec, role, code).sentence}"
+        site = "" if verb == "remove" else target
+        allowed.append(AllowedOperation(verb=verb, to_site=site, allowed=code is None, why_not=sentence))
+    return tuple(allowed)
+
+
+def explained(spec: PairRecord, role: Role | None, code: str) -> Reason:
+    """Return a reason with this pair's names filled in."""
+    active: Side = role.active if role is not None else "a"
+    return explain(code, pair=spec.document.name, active=spec.site_of(active), standby=spec.site_of(peer(active)))
+
+
+def _findings(told: Told, role: Role | None) -> tuple[Finding, ...]:
+    found = [] if told.problem is None else [told.problem]
+    if role is not None:
+        standby = told.side(peer(role.active))
+        if standby is not None and standby.writable and standby.fenced_epoch > standby.promoted_epoch:
+            site = told.spec.site_of(peer(role.active))
+            found.append(
+                Finding(
+                    code="fence_violated",
+                    severity="error",
+                    message=f"{site} was fenced and was found writable; it is being fenced again",
+                    hint=f"find out who set super_read_only=OFF at {site}; what was committed there is not at the other site",
+                    side=peer(role.active),
+                )
+            )
+    found += [_finding_of(failure, told.spec) for failure in told.failures]
+    for side, each in (("a", told.a), ("b", told.b)):
+        if each is not None:
+            found += [f if f.side else f.model_copy(update={"side": side}) for f in each.findings]
+    return tuple(found[:FINDINGS_MAX])
+
+
+def _finding_of(failure: Failure, spec: PairRecord) -> Finding:
+    return Finding(
+        code=failure.error.code,
+        severity="error" if failure.permanent else "warning",
+        message=f"{failure.step} at {spec.site_of(failure.side)} fails: {failure.error.message}",
+        hint=failure.error.hint,
+        field=failure.error.field,
+        side=failure.side,
+    )
+
+
+def _phase(told: Told, role: Role | None, seen: Seen) -> Phase:
+    operation = told.operation
+    if operation is not None and operation.verb == "remove":
+        return "removing"
+    if operation is not None and operation.state == "waiting":
+        return "waiting"
+    if operation is not None and operation.verb in ("switchover", "failover"):
+        return "switching"
+    if role is None:
+        return "accepted"
+    return _steady_phase(told, role, seen)
+
+
+def _steady_phase(told: Told, role: Role, seen: Seen) -> Phase:
+    active, standby = seen[role.active], seen[peer(role.active)]
+    if told.rpo_class == "seeding":
+        return "seeding"
+    if active is None or standby is None:
+        return "unknown"
+    if standby.stopped or told.problem is not None:
+        return "stopped"
+    if told.rpo_class == "catching_up":
+        return "catching_up"
+    if told.operation is not None:
+        return "seeding" if standby.base != "complete" else "catching_up"
+    if told.rpo_class in ("async", "zero", "degraded") and is_open(active, role):
+        return "protected"
+    return "unknown" if "unknown" in (active.db, standby.db) else "stopped"
