@@ -44,6 +44,7 @@ INSPECT_SECONDS: Final = 30.0  # bound of one look at two endpoints
 INSPECTS_MAX: Final = 64  # looks under way at once
 REDIAL_SECONDS: Final = 1.0
 MISMATCH_REDIAL_SECONDS: Final = 60.0  # a wrong version does not mend in a second
+UPGRADE_HINT: Final = "bring farshore and farshore-agent to releases at most one apart, the reconciler first"
 STALE_MARGIN_SECONDS: Final = 0.05  # look again just after a report has become unknown, not just before
 
 _log = structlog.get_logger(__name__)
@@ -233,7 +234,7 @@ class AgentSessions:
             raise Permanent(
                 "protocol_mismatch",
                 f"the agent speaks protocol {hello.protocol}, this reconciler {spoken}",
-                hint="bring `farshore` and `farshore-agent` to releases that are at most one apart, the reconciler first",
+                hint=UPGRADE_HINT,
             )
         self._check_sites(hello, identity)
         conversation = Conversation(
@@ -343,10 +344,7 @@ class AgentSessions:
 
     def _conversation(self, site: str) -> Conversation | None:
         """Return the live conversation that should serve a site now."""
-        if site in self._directory.enrolled():
-            found = self._by_site.get(site)
-        else:
-            found = self._embedded
+        found = self._by_site.get(site) if site in self._directory.enrolled() else self._embedded
         return found if found is not None and found.open else None
 
     def _refresh(self, seat: Seat) -> None:
@@ -412,7 +410,7 @@ def _parse(text: str) -> object:
         raise Permanent(
             "protocol_mismatch",
             f"a message that this release does not understand: {first['msg']}",
-            hint="bring `farshore` and `farshore-agent` to releases that are at most one apart, the reconciler first",
+            hint=UPGRADE_HINT,
         ) from error
 
 

@@ -189,7 +189,7 @@ def _findings(told: Told, role: Role | None) -> tuple[Finding, ...]:
                     code="fence_violated",
                     severity="error",
                     message=f"{site} was fenced and was found writable; it is being fenced again",
-                    hint=f"find out who set super_read_only=OFF at {site}; what was committed there is not at the other site",
+                    hint=f"find out who opened {site}; what was committed there meanwhile is not at the other site",
                     side=peer(role.active),
                 )
             )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from farshore_schema.documents import MySQLPair, Name
+from farshore_schema.documents import MySQLPair, Name, Site
 from farshore_schema.errors import ErrorBody
 from farshore_schema.observed import Finding, SeedProgress
 from farshore_schema.roles import Consent, Evidence, Receipt, Side, Verb
@@ -110,6 +110,8 @@ class OperationView(Value):
     step: int = 0
     steps: int = 0
     label: str = ""
+    delete_journal: bool = False  # remove: the journal files go too
+    forced: bool = False  # remove: asked for although it would have been refused
     log: Annotated[tuple[StepLog, ...], Field(max_length=200)] = ()
     error: ErrorBody | None = None
 
@@ -235,3 +237,29 @@ class PlanResult(Value):
     summary: str = ""
     current_epoch: int | None = None
     active_site: str | None = None
+
+
+class SitePut(Value):
+    """Declare a site."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    document: Site
+    create: bool = False  # as for pairs: raises the incarnation (R24)
+
+
+class SiteView(Value):
+    """A site as the API shows it."""
+
+    document: Site
+    generation: int
+    incarnation: int
+    created: str
+
+
+class PairDeleteResult(Value):
+    """What a DELETE did: the id of the removal under way, or a note why there was nothing to do."""
+
+    pair: Name
+    operation: str | None = None
+    note: str = ""

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from farshore_agent.mysql.accounts import create_statements
+
 from tests.testbed.haproxy import Backend, HAProxy
 from tests.testbed.mysql import MySQLServer
 from tests.testbed.pulumi import PulumiEngine, Stack
@@ -33,9 +34,7 @@ class Site:
 
     def provision(self) -> None:
         """Create the two accounts that Farshore logs in with, exactly as the documentation says."""
-        statements = create_statements(
-            site=self.name, admin_password=self.admin, replication_password=self.replication
-        )
+        statements = create_statements(site=self.name, admin_password=self.admin, replication_password=self.replication)
         self.server.execute("SET sql_log_bin = 0", *statements)
 
     @property

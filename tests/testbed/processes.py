@@ -19,7 +19,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from tests.testbed.watchdog import MARK, marked
+from tests.testbed.watchdog import MARK, end_all, marked
+
+__all__ = ["end", "end_all", "spawn", "survivors", "watch_run"]
 
 REAP_SECONDS = 20.0
 
@@ -73,13 +75,15 @@ def spawn(
     stdin: int | IO[bytes] | None = subprocess.DEVNULL,
     stdout: int | IO[bytes] | None = subprocess.DEVNULL,
     stderr: int | IO[bytes] | None = subprocess.DEVNULL,
+    token: str | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start `command` in its own session, so that a signal to the test run's group does not reach it.
 
-    `environment` replaces this process's own; the run's mark is always added.
+    `environment` replaces this process's own; the run's mark is always added. With a `token` of its own,
+    `end_all(token)` ends the child and everything it ever started.
     """
     _RUN.watch()
-    marks = {MARK: os.environ[MARK]}
+    marks = {MARK: f"{os.environ[MARK]}:{token}" if token else os.environ[MARK]}
     return subprocess.Popen(
         list(command),
         cwd=cwd,

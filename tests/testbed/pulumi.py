@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.testbed.places import TestBedError
-from tests.testbed.processes import spawn
+from tests.testbed.processes import end_all, spawn
 from tests.testbed.pulumi_build import PulumiInstallation, pulumi_installation
 
 COMMAND_SECONDS = 300.0
@@ -133,9 +133,9 @@ class Stack:
         return found
 
     def resources(self) -> list[dict[str, Any]]:
-        """Return the resources in the stored state, without the stack itself."""
+        """Return the resources in the stored state, without the stack itself and Pulumi's own providers."""
         found = self.export()["deployment"].get("resources", [])
-        return [each for each in found if each["type"] != "pulumi:pulumi:Stack"]
+        return [each for each in found if not each["type"].startswith("pulumi:")]
 
     def outputs(self) -> dict[str, Any]:
         """Return the stack's outputs."""
@@ -167,6 +167,7 @@ class RunningCommand:
 
     def __init__(self, words: Sequence[str], *, environment: Mapping[str, str], stdin: str | None) -> None:
         self.command = tuple(words)
+        self._token = secrets.token_hex(8)  # the engine puts its plugins into process groups of their own
         # Files, not pipes: a plugin that outlives the engine for a moment would keep a pipe open.
         self._stdout = tempfile.TemporaryFile()  # noqa: SIM115  # closed in wait
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
@@ -177,12 +178,17 @@ class RunningCommand:
             given.write((stdin or "").encode())
             given.seek(0)
             self.process = spawn(
-                [program, *words], environment=environment, stdin=given, stdout=self._stdout, stderr=self._stderr
+                [program, *words],
+                environment=environment,
+                stdin=given,
+                stdout=self._stdout,
+                stderr=self._stderr,
+                token=self._token,
             )
 
     def kill(self) -> None:
         """Kill the engine and everything it started, as a crash of the machine would."""
-        self._signal_all(signal.SIGKILL)
+        end_all(self._token)
 
     def wait(self, seconds: float = COMMAND_SECONDS) -> Outcome:
         """Wait for its end and return the outcome.
@@ -192,19 +198,13 @@ class RunningCommand:
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self._signal_all(signal.SIGKILL)
+            self.kill()
             self.process.wait(END_SECONDS)
             outcome = self._outcome()
             raise TestBedError(
                 f"pulumi {' '.join(self.command)} took longer than {seconds:.0f} s; it had printed:\n{outcome.text}"
             ) from None
         return self._outcome()
-
-    def _signal_all(self, number: signal.Signals) -> None:
-        try:
-            os.killpg(self.process.pid, number)  # spawn made it the leader of its own group
-        except ProcessLookupError:
-            return
 
     def _outcome(self) -> Outcome:
         texts = []

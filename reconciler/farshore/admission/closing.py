@@ -8,8 +8,17 @@ from collections.abc import Sequence
 from typing import Final
 
 from farshore.admission.desk import Decided
-from farshore.store import Change, Delete, Guard, absent, keys
-from farshore.store.records import GraveRecord, PairRecord, PairRecords, Records, Versioned, put
+from farshore.store import Change, Delete, Guard, keys
+from farshore.store.records import (
+    GraveRecord,
+    PairRecord,
+    PairRecords,
+    Records,
+    UsesRecord,
+    Versioned,
+    put,
+    unchanged,
+)
 from farshore_schema.status import OperationView
 
 HISTORY_MAX: Final = 200  # ended operations kept for one name
@@ -22,7 +31,7 @@ def ending(records: Records, open_operation: Versioned[OperationView], ended: Op
     guards: list[Guard] = [open_operation.unchanged()]
     changes: list[Change] = [put(keys.ended_operation(name, ended.id), ended), *_forgotten(records, name)]
     if ended.verb == "remove" and ended.state == "done":
-        buried = burial(now, name)
+        buried = burial(records, now)
         return Decided((*guards, *buried.guards), (*changes, *buried.changes))
     changes.append(Delete(keys.operation(name)))
     if now.spec is not None and now.spec.value.undo is not None and now.spec.value.undo.operation == ended.id:
@@ -31,10 +40,12 @@ def ending(records: Records, open_operation: Versioned[OperationView], ended: Op
     return Decided(guards, changes)
 
 
-def burial(now: PairRecords, name: str) -> Decided:
+def burial(records: Records, now: PairRecords) -> Decided:
     """Return what removes a pair from the store and keeps what must outlive it; its ended operations stay."""
     if now.spec is None:
-        return Decided((absent(keys.spec(name)),), ())
+        return Decided((), ())
+    document = now.spec.value.document
+    name = document.name
     epochs = [now.role.value.epoch if now.role else 0, now.operation.value.epoch if now.operation else 0]
     changes: list[Change] = [
         Delete(key(name)) for key in (keys.spec, keys.role, keys.operation, keys.pair_servers, keys.status)
@@ -43,7 +54,20 @@ def burial(now: PairRecords, name: str) -> Decided:
         bound = (now.servers.value.a, now.servers.value.b)
         changes += [Delete(keys.server(uuid)) for uuid in bound if uuid is not None]
     changes.append(put(keys.grave(name), GraveRecord(incarnation=now.spec.value.incarnation, epoch=max(epochs))))
-    return Decided((now.spec.unchanged(),), changes)
+    counted = counting(records, (document.site_a.site, document.site_b.site), by=-1)
+    return Decided((now.spec.unchanged(), *counted.guards), (*changes, *counted.changes))
+
+
+def counting(records: Records, sites: Sequence[str], *, by: int) -> Decided:
+    """Return what counts a pair at its sites, in or out."""
+    guards: list[Guard] = []
+    changes: list[Change] = []
+    for site in sites:
+        uses = records.uses(site)
+        guards.append(unchanged(keys.uses(site), uses))
+        left = (uses.value.pairs if uses else 0) + by
+        changes.append(put(keys.uses(site), UsesRecord(pairs=left)) if left else Delete(keys.uses(site)))
+    return Decided(guards, changes)
 
 
 def _settled(spec: PairRecord, *, well: bool) -> PairRecord:

@@ -15,7 +15,9 @@ from farshore_schema.errors import FarshoreError, Transient
 from farshore_schema.observed import PairObserved
 from farshore_schema.roles import Side
 
-ATTEMPTS_MAX: Final = 16  # a transaction that lost a race is considered afresh; the loop writes an operation each second
+ATTEMPTS_MAX: Final = (
+    16  # a transaction that lost a race is considered afresh; the loop writes an operation each second
+)
 _RETRY_SECONDS: Final = 0.2
 
 Answer = TypeVar("Answer")
@@ -58,7 +60,10 @@ def settle(desk: Desk, consider: Callable[[], tuple[Decided, Answer]]) -> Answer
         if not decided.changes or desk.records.store.txn(decided.guards, decided.changes).ok:
             return answer
     raise Transient(
-        "timeout", "the pair changes faster than the request can be judged", retry_seconds=_RETRY_SECONDS, hint="try again"
+        "timeout",
+        "the pair changes faster than the request can be judged",
+        retry_seconds=_RETRY_SECONDS,
+        hint="try again",
     )
 
 

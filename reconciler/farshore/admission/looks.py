@@ -56,7 +56,8 @@ def warnings(look: Look, *, new: bool, changed: Iterable[str]) -> tuple[str, ...
     told = [
         f"{finding.message} ({finding.hint})" if finding.hint else finding.message
         for finding in look.findings
-        if finding.severity == "warning" or (finding.severity == "error" and not (new or _concerns(finding.field, paths)))
+        if finding.severity == "warning"
+        or (finding.severity == "error" and not (new or _concerns(finding.field, paths)))
     ]
     return (*look.unseen, *told)
 
@@ -88,7 +89,7 @@ def _target_has_data(document: MySQLPair, look: Look) -> list[FarshoreError]:
         Refused(
             "target_has_data",
             f"the server at {site}, which would be overwritten by the first copy, holds data",
-            hint=f'empty it, or consent with on_existing_data: overwrite; if {site} is the side in use, set primary_site: {site}',
+            hint=f"empty it, or consent with on_existing_data: overwrite; if {site} is the side in use, set primary_site: {site}",
             field="on_existing_data",
         )
     ]

@@ -10,15 +10,16 @@ from typing import Literal
 from farshore import operations
 from farshore.admission import looks, moves, refusals
 from farshore.admission.binding import claim
+from farshore.admission.closing import counting
 from farshore.admission.desk import Decided, Desk, first, policy_of, preferred_side, settle, site_of
 from farshore.admission.endpoints import changed_paths, identity_changes
 from farshore.admission.looks import NOT_LOOKED, Look
 from farshore.admission.views import view_of
 from farshore.plan import operation_epoch, why_not
-from farshore.store import Change, Guard, keys, mod_rev
+from farshore.store import Change, Delete, Guard, keys, mod_rev
 from farshore.store.records import PairRecord, PairRecords, ServersRecord, Undo, put, unchanged
 from farshore_schema.documents import MySQLPair
-from farshore_schema.errors import FarshoreError, Refused
+from farshore_schema.errors import Bug, FarshoreError, Refused
 from farshore_schema.roles import Consent, Side, next_even, peer
 from farshore_schema.status import OperationView, Owner, PairPut, PairPutResult, PairStatus
 
@@ -52,7 +53,7 @@ def put_pair(desk: Desk, name: str, request: PairPut, *, by: str, look: Look = N
         judgement = judge(desk, name, request, by=by, look=look)
         first(judgement.failures)
         if judgement.spec is None:
-            raise Refused("invalid_request", "nothing was judged")
+            raise Bug(f"the declaration of {name} was neither accepted nor refused")
         role = judgement.now.role.value if judgement.now.role else None
         operation = judgement.operation or (judgement.now.operation.value if judgement.now.operation else None)
         report = judgement.now.status.value if judgement.now.status else PairStatus()
@@ -111,6 +112,8 @@ def _birth(desk: Desk, judgement: Judgement, request: PairPut, by: str, look: Lo
     judgement.warnings = looks.warnings(look, new=True, changed=())
     if request.if_generation:
         judgement.failures.insert(0, refusals.stale_generation(name, request.if_generation, judgement.now))
+    if request.if_epoch:
+        judgement.failures.insert(0, refusals.stale_epoch(name, request.if_epoch, judgement.now))
     grave = desk.records.grave(name)
     judgement.guards += [unchanged(keys.spec(name), None), unchanged(keys.grave(name), grave)]
     _bind(desk, judgement, name, ServersRecord(), look)
@@ -121,9 +124,12 @@ def _birth(desk: Desk, judgement: Judgement, request: PairPut, by: str, look: Lo
         owner=request.owner,
         created=desk.clock.now(),
     )
-    judgement.changes.append(put(keys.spec(name), judgement.spec))
+    counted = counting(desk.records, (document.site_a.site, document.site_b.site), by=1)
+    judgement.guards += counted.guards
+    judgement.changes += [*counted.changes, put(keys.spec(name), judgement.spec)]
     epoch = next_even(grave.value.epoch if grave else 0)
-    _ask(judgement, _protect(desk, judgement.spec, request, by, look, epoch))
+    server = look.servers.get(peer(preferred_side(document)), "")
+    _ask(judgement, _protect(desk, request, by=by, server=server, epoch=epoch, generation=1))
 
 
 def _change(desk: Desk, judgement: Judgement, old: PairRecord, request: PairPut, by: str, look: Look) -> None:
@@ -131,11 +137,11 @@ def _change(desk: Desk, judgement: Judgement, old: PairRecord, request: PairPut,
     now, document = judgement.now, request.document
     bound = now.servers.value if now.servers else ServersRecord()
     decided = now.role is not None
+    if judgement.changed and request.if_generation not in (None, old.generation):
+        judgement.failures.append(refusals.stale_generation(document.name, request.if_generation or 0, now))
     judgement.failures += identity_changes(old.document, document, bound, look, decided=decided)
     judgement.failures += looks.failures(document, look, new=not decided, changed=judgement.changed)
     judgement.warnings = looks.warnings(look, new=not decided, changed=judgement.changed)
-    if judgement.changed and request.if_generation not in (None, old.generation):
-        judgement.failures.append(refusals.stale_generation(document.name, request.if_generation or 0, now))
     _roles(desk, judgement, old, request, by, look)
     _bind(desk, judgement, document.name, bound, look)
     judgement.spec = _next_spec(judgement, old, request)
@@ -208,9 +214,17 @@ def _switchover(desk: Desk, judgement: Judgement, old: PairRecord, request: Pair
 def _undecided(desk: Desk, judgement: Judgement, old: PairRecord, request: PairPut, by: str, look: Look) -> None:
     """A pair whose first role was never decided: its protection is asked for again, or its consent corrected."""
     now, document = judgement.now, request.document
+    if request.if_epoch:
+        judgement.failures.append(refusals.stale_epoch(document.name, request.if_epoch, now))
     if now.operation is None:
-        judgement.guards.append(unchanged(keys.operation(document.name), None))
-        _ask(judgement, _protect(desk, old, request, by, look, next_even(0)))
+        target = peer(preferred_side(document))
+        server = look.servers.get(target) or (now.servers.value.of(target) if now.servers else None) or ""
+        grave = desk.records.grave(document.name)
+        epoch = next_even(grave.value.epoch if grave else 0)
+        _ask(
+            judgement,
+            _protect(desk, request, by=by, server=server, epoch=epoch, generation=old.generation + 1),
+        )
         return
     operation, consent = now.operation.value, now.operation.value.consent
     overwrite = document.on_existing_data == "overwrite"
@@ -220,10 +234,8 @@ def _undecided(desk: Desk, judgement: Judgement, old: PairRecord, request: PairP
         judgement.changes.append(put(now.operation.key, corrected))
 
 
-def _protect(
-    desk: Desk, spec: PairRecord, request: PairPut, by: str, look: Look, epoch: int
-) -> OperationView:
-    """The first copy, with its consent: for the server seen now, or for the first one that will be seen (R9)."""
+def _protect(desk: Desk, request: PairPut, *, by: str, server: str, epoch: int, generation: int) -> OperationView:
+    """The first copy, with its consent: for the server seen now, or ("") for the first one that will be seen (R9)."""
     document = request.document
     target = peer(preferred_side(document))
     overwrite = document.on_existing_data == "overwrite"
@@ -237,8 +249,8 @@ def _protect(
         created=desk.clock.now(),
         by=by,
         reason=request.reason,
-        generation=spec.generation,
-        consent=Consent(target, look.servers.get(target, ""), epoch, by, overwrite),
+        generation=generation,
+        consent=Consent(target, server, epoch, by, overwrite),
     )
 
 
@@ -259,9 +271,12 @@ def _asked_before(old: PairRecord, operation: OperationView | None) -> str | Non
 
 
 def _bind(desk: Desk, judgement: Judgement, name: str, bound: ServersRecord, look: Look) -> None:
-    """Bind the endpoints to the servers seen now, where none was bound before."""
+    """Bind the endpoints to the servers seen now: where none was bound, or another one before the first decision."""
+    undecided = judgement.now.role is None
     fresh: dict[Side, str] = {
-        side: uuid for side, uuid in look.servers.items() if uuid and bound.of(side) is None
+        side: uuid
+        for side, uuid in look.servers.items()
+        if uuid and uuid != bound.of(side) and (undecided or bound.of(side) is None)
     }
     if not fresh or any(error.code == "same_server" for error in judgement.failures):
         return
@@ -269,8 +284,9 @@ def _bind(desk: Desk, judgement: Judgement, name: str, bound: ServersRecord, loo
     if problem is not None:
         judgement.failures.append(problem)
         return
+    released = [Delete(keys.server(old)) for side in fresh if (old := bound.of(side)) is not None]
     judgement.guards += [*guards, unchanged(keys.pair_servers(name), judgement.now.servers)]
-    judgement.changes += [*changes, put(keys.pair_servers(name), bound.model_copy(update=fresh))]
+    judgement.changes += [*changes, *released, put(keys.pair_servers(name), bound.model_copy(update=dict(fresh)))]
 
 
 def _next_spec(judgement: Judgement, old: PairRecord, request: PairPut) -> PairRecord:

@@ -4,6 +4,7 @@
 key                                       value                                               written by
 ========================================  ==================================================  =====================
 /sites/NAME                               SiteRecord                                          admission
+/uses/NAME                                UsesRecord: how many pairs name the site            admission
 /pairs/NAME/spec                          PairRecord: document, generation, incarnation,      admission
                                           owner, created
 /pairs/NAME/role                          RoleRecord: the decision, absent before the first   loop (decide)
@@ -33,6 +34,7 @@ listing below /pairs/ yields whole pairs.
 from typing import Final
 
 SITES: Final = "/sites/"
+USES: Final = "/uses/"
 PAIRS: Final = "/pairs/"
 OPERATIONS: Final = "/operations/"
 SERVERS: Final = "/servers/"
@@ -49,6 +51,11 @@ SHARD_COUNT: Final = 256  # fixed for ever: pairs are mapped to shards by a hash
 def site(name: str) -> str:
     """Return the key of a site."""
     return f"{SITES}{name}"
+
+
+def uses(site_name: str) -> str:
+    """Return the key that counts a site's pairs."""
+    return f"{USES}{site_name}"
 
 
 def pair(name: str) -> str:

@@ -5,6 +5,8 @@ ten thousand documents. Writers build changes with `put`; transactions stay in t
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -14,6 +16,8 @@ from farshore_schema.documents import MySQLPair, Site
 from farshore_schema.roles import Evidence, Receipt, Role, Side
 from farshore_schema.status import OperationView, Owner, PairStatus
 
+_KEYS_OF_A_PAIR: Final = 5
+_PAGE: Final = 200
 RECORDS_CACHED: Final = 25_000  # parsed values kept; an evicted one is parsed again
 
 
@@ -74,6 +78,12 @@ class RoleRecord(Record):
     def role(self) -> Role:
         """Return the part that decides."""
         return Role(self.active, self.epoch, self.evidence, self.receipt)
+
+
+class UsesRecord(Record):
+    """How many pairs name a site: what a site's deletion is guarded by."""
+
+    pairs: int = 0
 
 
 class ServersRecord(Record):
@@ -203,6 +213,10 @@ class Records:
         """Return a declared site."""
         return self.read(keys.site(name), SiteRecord)
 
+    def uses(self, site: str) -> Versioned[UsesRecord] | None:
+        """Return how many pairs name a site, None when none ever did."""
+        return self.read(keys.uses(site), UsesRecord)
+
     def spec(self, name: str) -> Versioned[PairRecord] | None:
         """Return a pair's declaration."""
         return self.read(keys.spec(name), PairRecord)
@@ -235,7 +249,38 @@ class Records:
         """Return everything current of a pair."""
         return self.whole(self.store.list(keys.pair(name)).items)
 
-    def whole(self, items: "tuple[Item, ...] | list[Item]") -> PairRecords:
+    def pairs(self, *, after: str = "", limit: int) -> tuple[list[tuple[str, PairRecords]], str | None]:
+        """Return up to `limit` whole pairs in key order, and the name to go on after (None: that was all).
+
+        The order is that of the keys, which is not quite alphabetical ("a-b" comes before "a").
+        """
+        found: list[tuple[str, PairRecords]] = []
+        cursor = keys.after_pair(after) if after else ""
+        while True:
+            wanted = (limit - len(found) + 1) * _KEYS_OF_A_PAIR
+            items = self.store.list(keys.PAIRS, limit=wanted, after=cursor).items
+            groups = [(name, list(group)) for name, group in groupby(items, key=lambda item: keys.pair_name(item.key))]
+            if len(items) == wanted and len(groups) > 1:
+                groups.pop()  # it may go on beyond this page
+            for name, group in groups:
+                whole = self.whole(group)
+                if name is None or whole.spec is None:
+                    continue  # leftovers of a pair that is no more
+                if len(found) == limit:
+                    return found, found[-1][0]
+                found.append((name, whole))
+            if len(items) < wanted:
+                return found, None
+            cursor = keys.after_pair(groups[-1][0] or "")
+
+    def specs(self) -> Iterator[Versioned[PairRecord]]:
+        """Return every declared pair, page by page."""
+        after: str | None = ""
+        while after is not None:
+            page, after = self.pairs(after=after, limit=_PAGE)
+            yield from (whole.spec for _, whole in page if whole.spec is not None)
+
+    def whole(self, items: Iterable[Item]) -> PairRecords:
         """Return the parsed records of one pair's items."""
         by_kind = {item.key.rpartition("/")[2]: item for item in items}
 

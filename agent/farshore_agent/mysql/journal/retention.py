@@ -72,9 +72,7 @@ def _of_segment(journal: JournalDirectory, record: SegmentRecord) -> list[Stored
         )
     stats = [path.stat() for path in paths]
     return [
-        StoredFile(
-            segment=record.name, name=name, bytes=stat.st_size, modified_unix=stat.st_mtime, contents=content
-        )
+        StoredFile(segment=record.name, name=name, bytes=stat.st_size, modified_unix=stat.st_mtime, contents=content)
         for name, stat, content in zip(names, stats, contents, strict=True)
     ]
 

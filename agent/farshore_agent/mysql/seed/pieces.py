@@ -9,6 +9,7 @@ to whatever the estimates say.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from farshore_agent.mysql.seed import sql
@@ -69,7 +70,7 @@ def cut(session: Session, table: Table, *, bytes_max: int) -> list[Piece]:
     count = len(edges) - 1
     return [
         Piece(table=table, after=after, upto=upto, bytes_estimate=table.bytes_estimate // count)
-        for after, upto in zip(edges, edges[1:], strict=False)
+        for after, upto in itertools.pairwise(edges)
     ]
 
 

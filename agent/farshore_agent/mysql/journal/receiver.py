@@ -1,0 +1,527 @@
+"""The stream: dial the source, catch up, follow, and start again after anything that heals; stop with a code otherwise.
+
+One thread runs the link and is the only one that appends. Commands come from other threads: they change what the link
+thread should do and wait until it does. Every dial proves first that the source is the same server with the same history
+(server_uuid, gtid_executed, and the last event of ours sent again byte for byte). This module must not know sockets of
+the control side, processes or retention.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from farshore_agent.mysql.journal import events
+from farshore_agent.mysql.journal.catalogue import JournalDirectory, SegmentRecord
+from farshore_agent.mysql.journal.config import JournalConfig
+from farshore_agent.mysql.journal.control import CONTROL_VERSION
+from farshore_agent.mysql.journal.errors import (
+    NEW_HISTORY_HINT,
+    Corrupt,
+    JournalError,
+    Permanent,
+    StopCode,
+    StopReason,
+    StreamStopped,
+    Transient,
+)
+from farshore_agent.mysql.journal.gtid import GtidSet
+from farshore_agent.mysql.journal.ingest import AckPolicy, Ingest, NoAcks
+from farshore_agent.mysql.journal.link import SourceFacts, SourceLink
+from farshore_agent.mysql.journal.position import PositionWriter
+from farshore_agent.mysql.journal.retention import disk_bytes, unix_now
+from farshore_agent.mysql.journal.state import Mode, ReceiverState
+from farshore_agent.mysql.journal.store import SegmentWriter
+from farshore_agent.mysql.journal.wake import Waker
+
+BACKOFF_SECONDS_MIN: Final = 0.05
+BACKOFF_SECONDS_MAX: Final = 5.0
+WIRE_FAULT_ATTEMPTS: Final = 3
+"""Dials in a row that end in a damaged or broken stream before it counts as the source's own."""
+OVERLAP_BYTES_MAX: Final = 64 << 10
+CAUGHT_UP_SECONDS: Final = 0.5
+"""A catch-up shorter than this leaves so little that following may begin."""
+CATCH_UP_PASSES_MAX: Final = 20
+DISK_RESERVE_BYTES: Final = 4 << 20
+"""After a full disk, the stream resumes when this much is free: a few batches and the journal's own documents."""
+COMMAND_SECONDS: Final = 30.0
+
+_WIRE_FAULTS: Final = frozenset({StopCode.CORRUPT_EVENT, StopCode.GAP})
+_DISK_FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+log = logging.getLogger("journal.receiver")
+
+
+class Receiver:
+    """The stream of one journal. Construct, `start`, then command it from any thread; `close` at the end."""
+
+    def __init__(self, journal: JournalDirectory, config: JournalConfig, *, acks: AckPolicy | None = None) -> None:
+        """Open the directory and recover the open segment, without dialling. The caller holds DIR/lock.
+
+        Raises Corrupt, FormatTooNew, or Permanent when the directory has an open segment of another stream.
+        """
+        self._journal = journal
+        self._config = config
+        self._acks: AckPolicy = acks or NoAcks()
+        catalogue = journal.create(pair=config.pair)
+        self._positions = PositionWriter(journal.position)
+        self._waker = Waker(journal.run / "server.wake")
+        self.changed = threading.Condition()
+        self.writer: SegmentWriter | None = None
+        self._reopen = False
+        self._link: SourceLink | None = None
+        self._ingest: Ingest | None = None
+        self._mode = Mode.STARTING
+        self._stopped: StopReason | None = None
+        self._detached = catalogue.detached
+        self._ending = False
+        self._wake = threading.Event()
+        self._busy = threading.Lock()
+        """Held by the link thread while it may touch the segment."""
+        self._commands = threading.Lock()
+        self._bytes = self._transactions = self._dials = 0
+        self._last_commit = 0.0
+        self._last_arrival: float | None = None
+        self._faults = 0
+        self._adopt_segment()
+        self._thread = threading.Thread(target=self._run, name="link", daemon=True)
+
+    def _adopt_segment(self) -> None:
+        """Recover the segment that this stream continues, if there is one."""
+        records = self._journal.records()
+        if not records:
+            return
+        last, config = records[-1], self._config
+        same = last.epoch == config.epoch and last.from_uuid == config.source.expected_server_uuid.lower()
+        if not last.sealed and not same:
+            raise Permanent(
+                f"the segment {last.name} (epoch {last.epoch}, from {last.from_uuid}) is still open",
+                hint="Seal it before a stream of another epoch or server starts.",
+                code="SegmentOpen",
+            )
+        if last.sealed and last.epoch > config.epoch:
+            raise Permanent(
+                f"the journal already holds epoch {last.epoch}; epoch {config.epoch} is older",
+                hint="Use the epoch that the store has now.",
+                code="EpochTooOld",
+            )
+        if not last.sealed:
+            self._open(last)
+        elif same:
+            self._mode = Mode.SEALED
+            self._open_sealed(last)
+
+    def _open(self, record: SegmentRecord) -> SegmentWriter:
+        writer = SegmentWriter(self._journal, record, self._positions, self.changed)
+        writer.on_published = self._waker.wake
+        with self.changed:
+            self.writer = writer
+            self._reopen = False
+            self.changed.notify_all()
+        return writer
+
+    def _open_sealed(self, record: SegmentRecord) -> None:
+        self._open(record)
+
+    def start(self) -> None:
+        """Let the link thread run."""
+        self._thread.start()
+
+    # ---- the link thread
+
+    def _run(self) -> None:
+        backoff = BACKOFF_SECONDS_MIN
+        while not self._ending:
+            self._wake.clear()
+            if self._idle():
+                self._wake.wait()
+                continue
+            with self._busy:
+                progressed = self._attempt()
+            backoff = BACKOFF_SECONDS_MIN if progressed else min(backoff * 2, BACKOFF_SECONDS_MAX)
+            if not self._idle():
+                self._wake.wait(backoff)
+
+    def _idle(self) -> bool:
+        return self._ending or self._detached or self._mode in (Mode.STOPPED, Mode.SEALED)
+
+    def _attempt(self) -> bool:
+        """One life of the link, to its end; True when anything arrived. The one net for everything that can happen."""
+        self._ingest = None
+        try:
+            self._once()
+            reason = None
+        except StreamStopped as stop:
+            reason = _reason(stop.stop, stop.message, stop.hint, stop.evidence)
+        except Corrupt as damage:
+            reason = _reason(
+                StopCode.CORRUPT_EVENT, damage.message, damage.hint, {"file": damage.file, "offset": str(damage.offset)}
+            )
+        except OSError as error:  # the link has its own errors: this is the journal's disk
+            self._reopen = True
+            reason = _disk_reason(error, self._config)
+        except JournalError as error:
+            reason = _reason(StopCode.INTERNAL, error.message, getattr(error, "hint", ""), {})
+        except Exception as error:  # noqa: BLE001  the net: a defect stops the stream with a code, never the process
+            log.exception("defect")
+            reason = _reason(StopCode.INTERNAL, f"{type(error).__name__}: {error}", "Report it with the log.", {})
+        return self._after(reason)
+
+    def _after(self, reason: StopReason | None) -> bool:
+        if self._link is not None:
+            self._link.release()
+        self._link = None
+        progressed = self._count()
+        self._cut()
+        if self._ending or self._detached:
+            return progressed
+        if reason is not None:
+            self._faults = 0 if progressed else self._faults
+            self._faults += reason.code in _WIRE_FAULTS
+            again = reason.retried or (reason.code in _WIRE_FAULTS and self._faults < WIRE_FAULT_ATTEMPTS)
+            log.warning("stopped code=%s again=%s message=%s", reason.code, again, reason.message)
+            with self.changed:
+                self._stopped = self._keep_since(reason)
+                self._mode = Mode.WAITING if again else Mode.STOPPED
+                self.changed.notify_all()
+        return progressed
+
+    def _keep_since(self, reason: StopReason) -> StopReason:
+        before = self._stopped
+        return replace(reason, since_unix=before.since_unix) if before and before.code == reason.code else reason
+
+    def _count(self) -> bool:
+        """Add the finished connection to the totals; True when it brought anything."""
+        ingest = self._ingest
+        if ingest is None:
+            return False
+        with self.changed:
+            self._ingest = None
+            self._bytes += ingest.bytes
+            self._transactions += ingest.transactions
+            self._last_commit = ingest.last_commit_unix or self._last_commit
+            self._last_arrival = ingest.last_arrival
+        return ingest.events_seen
+
+    def _cut(self) -> None:
+        if self.writer is None or self._reopen:
+            return
+        try:
+            self.writer.cut()
+        except OSError:
+            self._reopen = True  # recovery cuts again before the next dial
+
+    def _once(self) -> None:
+        """Dial, prove, catch up, follow. Returns when told to stop; raises otherwise."""
+        self._wait_for_space()
+        if self._reopen and self.writer is not None:
+            self._open(self._journal.record(self.writer.record.name))
+        for _ in range(CATCH_UP_PASSES_MAX):
+            began = time.monotonic()
+            self._dial(non_blocking=True)
+            if self._stopping():
+                return
+            if time.monotonic() - began < CAUGHT_UP_SECONDS:
+                break
+        self._dial(non_blocking=False)
+
+    def _wait_for_space(self) -> None:
+        if self._stopped and self._stopped.code is StopCode.DISK_FULL:
+            free = shutil.disk_usage(self._journal.path).free
+            if free < DISK_RESERVE_BYTES:
+                raise OSError(errno.ENOSPC, "still full")
+
+    def _dial(self, *, non_blocking: bool) -> None:
+        """One connection: prove the source, continue at the tail, move bytes until its end."""
+        link, facts = self._connect()
+        writer = self.writer or self._create(link, facts)
+        if self._link is not link:
+            link, facts = self._connect()  # the search for the first file used up the connection
+        suspect = self._check_history(facts, writer)
+        if facts.applies_unlogged:
+            writer.grow_start(_foreign(facts.purged, facts.server_uuid))
+        try:
+            self._stream(link, facts, writer, non_blocking=non_blocking)
+        except StreamStopped as stop:
+            if suspect and stop.stop in (StopCode.SOURCE_PURGED, StopCode.GAP, StopCode.CORRUPT_EVENT):
+                raise suspect from stop
+            if stop.stop is StopCode.SOURCE_PURGED and self._skip_purged(writer):
+                return
+            raise
+
+    def _connect(self) -> tuple[SourceLink, SourceFacts]:
+        if self._link is not None:
+            self._link.release()
+        link = SourceLink(self._config)
+        self._link = link
+        self._dials += 1
+        if self._stopping():
+            link.close()
+        return link, link.facts()
+
+    def _stream(self, link: SourceLink, facts: SourceFacts, writer: SegmentWriter, *, non_blocking: bool) -> None:
+        tail, overlap = writer.tail(), self._overlap(writer)
+        refresh = self._refresher(writer) if facts.applies_unlogged else None
+        ingest = Ingest(writer, self._acks, overlap=overlap, before_commit=refresh)
+        position = max(tail.position - len(overlap), events.FIRST_POSITION)
+        link.start(file=tail.file, position=position, non_blocking=non_blocking)
+        self._count()
+        with self.changed:
+            self._ingest = ingest
+            self._mode = Mode.CATCHING_UP if non_blocking else Mode.FOLLOWING
+            self._stopped = None if self._stopped and self._stopped.code not in _WIRE_FAULTS else self._stopped
+            self.changed.notify_all()
+        link.pump(ingest, self._stopping)
+
+    def _stopping(self) -> bool:
+        return self._ending or self._detached
+
+    def _overlap(self, writer: SegmentWriter) -> bytes:
+        """The last event of the tail, when it is small enough to ask for again."""
+        tail = writer.tail()
+        size = tail.position - tail.last_event
+        if tail.last_event <= events.FIRST_POSITION or size > OVERLAP_BYTES_MAX:
+            return b""  # a format description is made anew for each connection: it proves nothing
+        return writer.read(tail.last_event, size)
+
+    # ---- history
+
+    def _check_history(self, facts: SourceFacts, writer: SegmentWriter) -> StreamStopped | None:
+        """Refuse a source that does not contain what we hold.
+
+        Transactions that the source wrote to its log and sent, but has not committed yet, are missing from its
+        gtid_executed for a moment (under semi-sync, until acknowledged). So if only received ones are missing, the
+        stream itself decides: the returned error is the verdict should it not continue byte for byte.
+        """
+        missing = writer.end().subtract(facts.executed)
+        if not missing:
+            return None
+        verdict = StreamStopped(
+            StopCode.HISTORY_RESET,
+            "the source's gtid_executed does not contain the journal's end",
+            hint=NEW_HISTORY_HINT,
+            evidence={
+                "journal_end": str(writer.end()),
+                "source_executed": str(facts.executed),
+                "missing_at_source": str(missing),
+            },
+        )
+        if missing.subtract(writer.received) or not self._overlap(writer):
+            raise verdict
+        return verdict
+
+    def _skip_purged(self, writer: SegmentWriter) -> bool:
+        """Go on in a later file when the purged ones hold nothing that we lack; False when they do."""
+        link, _ = self._connect()
+        first = link.first_file(writer.end())
+        if first.previous.subtract(writer.end()) or first.name in self._journal.files(writer.record.name):
+            return False
+        writer.rotate(first.name)
+        return True
+
+    def _create(self, link: SourceLink, facts: SourceFacts) -> SegmentWriter:
+        """Begin a segment at the start of the newest file that contains everything after the asked start."""
+        asked = self._config.start_gtid_set
+        held = facts.executed if asked is None else GtidSet.parse(asked)
+        first = link.first_file(held)
+        link.release()
+        self._link = None
+        record = self._journal.add_segment(
+            SegmentRecord(
+                name="",
+                pair=self._config.pair,
+                epoch=self._config.epoch,
+                from_uuid=facts.server_uuid,
+                server_id=facts.server_id,
+                server_version=facts.version,
+                created_unix=unix_now(),
+                start=str(first.previous.union(facts.purged)),
+            )
+        )
+        writer = self._open(record)
+        writer.rotate(first.name)
+        log.info("segment begins name=%s file=%s start=%s", record.name, first.name, record.start)
+        return writer
+
+    def _refresher(self, writer: SegmentWriter) -> Callable[[], None]:
+        """Before transactions of a standby are published: require everything that it applied without logging.
+
+        Once the source is open for writes it no longer applies (R1), and its start set is final.
+        """
+        final = False
+
+        def refresh() -> None:
+            nonlocal final
+            if not final:
+                final = not self._refresh(writer).applies_unlogged
+
+        return refresh
+
+    def _refresh(self, writer: SegmentWriter) -> SourceFacts:
+        side = SourceLink(self._config)
+        try:
+            facts = side.facts()
+        finally:
+            side.release()
+        if not facts.log_replica_updates:
+            writer.grow_start(_foreign(facts.purged, facts.server_uuid))
+        return facts
+
+    # ---- commands, from any thread
+
+    def detach(self) -> GtidSet:
+        """Stop receiving, durably, and return the end. Idempotent."""
+        with self._commands:
+            return self._detach()
+
+    def _detach(self) -> GtidSet:
+        if not self._detached:
+            self._journal.write_catalogue(replace(self._journal.catalogue(), detached=True))
+            self._detached = True
+        self._halt()
+        if self._mode is not Mode.SEALED:
+            self._mode = Mode.DETACHED
+        return self.end()
+
+    def _halt(self) -> None:
+        """Wait until the link thread has let go of the segment."""
+        deadline = time.monotonic() + COMMAND_SECONDS
+        while not self._busy.acquire(timeout=BACKOFF_SECONDS_MIN):
+            link = self._link
+            if link is not None:
+                link.close()
+            if time.monotonic() > deadline:
+                raise Transient("the link does not end", retry_seconds=1.0, code="Busy")
+        self._busy.release()
+
+    def attach(self) -> None:
+        """Receive again, also after a stop that was final. Idempotent."""
+        with self._commands:
+            if self._mode is Mode.SEALED:
+                raise Permanent("the segment is sealed", hint="Start a stream with a newer epoch.", code="Sealed")
+            if self._detached:
+                self._journal.write_catalogue(replace(self._journal.catalogue(), detached=False))
+            with self.changed:
+                self._faults = 0
+                self._detached = False
+                if self._mode in (Mode.STOPPED, Mode.DETACHED):
+                    self._mode = Mode.STARTING
+            self._wake.set()
+
+    def seal(self) -> SegmentRecord:
+        """End the segment for ever; returns its record. Idempotent.
+
+        The catalogue is ready for the next stream afterwards: being detached belongs to the sealed one.
+        """
+        with self._commands:
+            if self.writer is None:
+                raise Permanent("there is no segment to seal", hint="Nothing was ever received.", code="NoSegment")
+            self._detach()
+            if self._reopen:
+                self._open(self._journal.record(self.writer.record.name))
+            record = self.writer.seal()
+            with self.changed:
+                self._mode = Mode.SEALED
+                self._stopped = None
+            self._journal.write_catalogue(replace(self._journal.catalogue(), detached=False))
+            return record
+
+    def refresh_start(self) -> None:
+        """Ask the source now for what it applied without logging; before it is opened for writes (switchover)."""
+        if self.writer is None:
+            raise Permanent("there is no segment yet", hint="Wait until the stream follows.", code="NoSegment")
+        self._refresh(self.writer)
+
+    def end(self) -> GtidSet:
+        return self.writer.end() if self.writer else GtidSet()
+
+    def wait_contains(self, wanted: GtidSet, seconds: float) -> bool:
+        """Wait until every transaction in `wanted` is durable here; False when it is not by then."""
+        deadline = time.monotonic() + seconds
+        with self.changed:
+            while not wanted.issubset(self.end()):
+                left = deadline - time.monotonic()
+                if left <= 0 or self._ending:
+                    return False
+                self.changed.wait(min(left, 1.0))
+            return True
+
+    def state(self) -> ReceiverState:
+        usage = shutil.disk_usage(self._journal.path)
+        stored = disk_bytes(self._journal)
+        with self.changed:
+            writer, ingest = self.writer, self._ingest
+            record = writer.record if writer else None
+            arrival = ingest.last_arrival if ingest else self._last_arrival
+            return ReceiverState(
+                mode=self._mode,
+                connected=ingest is not None and ingest.events_seen,
+                segment=record.name if record else "",
+                epoch=record.epoch if record else self._config.epoch,
+                sealed=record.sealed if record else False,
+                source_uuid=record.from_uuid if record else self._config.source.expected_server_uuid,
+                start_gtid_set=str(writer.start) if writer else "",
+                end_gtid_set=str(self.end()),
+                file=writer.file if writer else "",
+                position=writer.boundary if writer else 0,
+                bytes=self._bytes + (ingest.bytes if ingest else 0),
+                transactions=self._transactions + (ingest.transactions if ingest else 0),
+                disk_bytes=stored,
+                disk_free_bytes=usage.free,
+                stopped=self._stopped,
+                last_event_age=None if arrival is None else time.monotonic() - arrival,
+                last_commit_unix=(ingest.last_commit_unix if ingest else 0.0) or self._last_commit,
+                dials=self._dials,
+                pid=os.getpid(),
+                version=CONTROL_VERSION,
+            )
+
+    def close(self) -> None:
+        """End the stream cleanly; the next start continues where it was."""
+        self._ending = True
+        self._wake.set()
+        with self.changed:
+            self.changed.notify_all()
+        self._halt()
+        if self._thread.is_alive():
+            self._thread.join(COMMAND_SECONDS)
+        if self.writer is not None and not self._reopen:
+            self.writer.close()
+        self._waker.close()
+
+
+def _foreign(gtids: GtidSet, server_uuid: str) -> GtidSet:
+    """Without the server's own transactions: those are always in its binary log."""
+    own = server_uuid.replace("-", "").lower()
+    found = GtidSet()
+    for key, low, high in gtids.intervals():
+        if key[0].hex() != own:
+            found.add_interval(key, low, high)
+    return found
+
+
+def _reason(code: StopCode, message: str, hint: str, evidence: dict[str, str]) -> StopReason:
+    return StopReason(code=code, message=message, hint=hint, evidence=evidence, since_unix=unix_now())
+
+
+def _disk_reason(error: OSError, config: JournalConfig) -> StopReason:
+    if error.errno in _DISK_FULL_ERRNOS:
+        return _reason(
+            StopCode.DISK_FULL,
+            f"no space left for the journal in {config.directory}",
+            "Free space or lower the retention; the stream resumes by itself.",
+            {},
+        )
+    return _reason(
+        StopCode.DISK_FAILED,
+        f"the disk under {config.directory} failed: {error}",
+        "Check the disk. What it holds is read back before each retry; nothing unsynced was ever published.",
+        {},
+    )
