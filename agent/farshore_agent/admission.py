@@ -14,11 +14,14 @@ This module knows no engine, no transport, no time and no disk; it must not, so 
 
 from typing import Final, NamedTuple
 
-from farshore_schema.roles import Consent, Evidence, Order, Receipt, Record, Side, Step, next_odd, peer
+from farshore_schema.roles import Consent, Evidence, Order, Receipt, Record, Side, Step, StepName, next_odd, peer
 
 INTENTS_MAX: Final = 64  # remembered orders per (pair, side); an older one can no longer be under way in any session
 
 RECEIPTS_NEEDED: Final[frozenset[Evidence]] = frozenset({"fenced", "receipt"})
+
+STANDBY_STEPS: Final[frozenset[StepName]] = frozenset({"stream", "drain", "stop_acks"})
+"""Steps that presuppose a side which is not active. An emergency decision of this side refuses them by itself (R16)."""
 
 
 class Admitted(NamedTuple):
@@ -71,8 +74,10 @@ def still_holds(record: Record, order: Order) -> Refused | None:
         return _promotable(record, step)
     if step.name == "seed":
         return _seedable(record, order)
-    if step.name == "stream":
-        return _may_follow(record, step)
+    if step.name in STANDBY_STEPS and record.promoted_epoch > record.fenced_epoch:
+        return Refused("wrong_role", "this side was opened and was not fenced since; it follows nobody")
+    if step.name == "stream" and record.base != "complete":
+        return Refused("wrong_role", "this side holds no complete copy to follow from")
     if step.name == "drain" and not _is_of_peer(step.receipt, step):
         return Refused("evidence_missing", "a drain needs the receipt of the other side's fence")
     return None
@@ -178,14 +183,6 @@ def _seedable(record: Record, order: Order) -> Refused | None:
         return Refused("evidence_missing", "a seed needs a consent that names this side and this epoch")
     if record.base == "complete" and order.operation and order.operation == record.seeded_for:
         return Refused("wrong_role", "the consent of this operation was used by a complete seed")
-    return None
-
-
-def _may_follow(record: Record, step: Step) -> Refused | None:
-    if record.promoted_epoch > record.fenced_epoch:
-        return Refused("wrong_role", "this side was active and was not fenced since; it follows nobody")
-    if record.base != "complete":
-        return Refused("wrong_role", "this side holds no complete copy to follow from")
     return None
 
 

@@ -6,6 +6,7 @@ raises leaves the record as it was before the effect, and the order is carried o
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Literal, NamedTuple, Protocol
 
 from farshore_agent.admission import Effect, Refused, Repeated, admit, after, before, still_holds
@@ -101,13 +102,13 @@ class CommandRunner:
         keeper: Keeper,
         moves: Moves,
         crash: Callable[[Point], None] = _alive,
-        turn: "Turn | None" = None,
+        turn: AbstractContextManager[object] | None = None,
     ) -> None:
         self._side: Side = side
         self._keeper = keeper
         self._moves = moves
         self._crash = crash
-        self._turn: Turn = turn or _NoTurn()
+        self._turn = turn if turn is not None else nullcontext()
 
     def run(self, order: Order) -> Outcome:
         """Carry out one order from admission to its durable end; idempotent."""
@@ -220,22 +221,6 @@ class CommandRunner:
 def is_fenced(record: Record) -> bool:
     """Return whether the record says that this side was fenced and not opened since."""
     return record.enrolled and record.fenced_epoch > record.promoted_epoch
-
-
-class Turn(Protocol):
-    """A lock: mutual exclusion of record changes between threads. Not held during effects."""
-
-    def __enter__(self) -> object: ...
-
-    def __exit__(self, *_error: object) -> None: ...
-
-
-class _NoTurn:
-    """For a single thread."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_error: object) -> None: ...
 
 
 def _refusal(refused: Refused) -> Outcome:

@@ -7,7 +7,7 @@ operation of its pair is open. This module knows messages and sockets, never wha
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import count
 from typing import Final, NamedTuple, Protocol
 
@@ -15,6 +15,7 @@ import structlog
 from pydantic import ValidationError
 
 from farshore.conversation import Conversation, Wire
+from farshore.sessions import Standing
 from farshore.sightings import Seat, Sightings
 from farshore_schema.documents import MySQLPair
 from farshore_schema.errors import ErrorBody, FarshoreError, Permanent, Transient
@@ -78,20 +79,8 @@ class Directory(Protocol):
         """Return the sites that have an enrolled agent, whether it is connected or not."""
         ...
 
-    def seats(self) -> Iterable[tuple[Seat, str]]:
-        """Return every side of every pair with its site."""
-        ...
-
     def assignment(self, seat: Seat) -> Assign | None:
         """Return what the side's agent should be told now, None when the pair is no more."""
-        ...
-
-    def site(self, seat: Seat) -> str:
-        """Return the site of a side, "" when the pair is no more."""
-        ...
-
-    def is_busy(self, pair: str) -> bool:
-        """Return whether an operation of the pair is open."""
         ...
 
 
@@ -110,10 +99,12 @@ class AgentSessions:
         directory: Directory,
         on_change: Callable[[str, float], None],
         on_result: Callable[[Result], None],
+        on_arrival: Callable[[], None],
     ) -> None:
-        """`on_change(pair, seconds)` asks for a visit that soon; `on_result` hears every outcome of a command."""
+        """`on_change(pair, seconds)` asks for a visit that soon, `on_arrival` for one of every pair; `on_result` hears
+        every outcome of a command."""
         self._sightings, self._directory = sightings, directory
-        self._on_change, self._on_result = on_change, on_result
+        self._on_change, self._on_result, self._on_arrival = on_change, on_result, on_arrival
         self._by_site: dict[str, Conversation] = {}  # enrolled agents
         self._embedded: Conversation | None = None
         self._served: dict[Seat, _Served] = {}
@@ -141,10 +132,18 @@ class AgentSessions:
         served = self._served.get((pair, side))
         return served.fingerprint.generation if served is not None and served.by.open else 0
 
-    def refresh(self, pair: str) -> None:
-        """Bring both sides' assignments up to what the store says now. Idempotent; nothing is sent twice."""
+    def settle(self, standing: Standing) -> None:
+        """Bring both sides' assignments up to date. Idempotent; nothing is sent twice."""
         for side in SIDES:
-            self._refresh((pair, side))
+            self._settle((standing.pair, side), standing)
+
+    def gone(self, pair: str) -> None:
+        """Take both sides back: the pair is no more. Idempotent."""
+        for side in SIDES:
+            seat: Seat = (pair, side)
+            if seat in self._served:
+                self._take_back(seat)
+        self._sightings.forget(pair)
 
     # ---- what the API uses
 
@@ -158,10 +157,9 @@ class AgentSessions:
 
     def sites_changed(self) -> None:
         """A site was declared or removed, or an agent was enrolled or revoked: look at every side again."""
-        for each in self._live():
-            self._welcome(each)
-        for seat, _ in self._directory.seats():
-            self._refresh(seat)
+        if self._embedded is not None:
+            self._welcome(self._embedded)
+        self._on_arrival()
 
     async def inspect(
         self, document: MySQLPair, own: Side, existing: bool, *, timeout_seconds: float = INSPECT_SECONDS
@@ -276,9 +274,7 @@ class AgentSessions:
             self._by_site |= dict.fromkeys(conversation.sites, conversation)
         _log.info("agent connected", agent=conversation.agent, session=conversation.number)
         self._welcome(conversation)
-        for seat, site in self._directory.seats():
-            if self._conversation(site) is conversation:
-                self._refresh(seat)
+        self._on_arrival()
 
     def _welcome(self, conversation: Conversation) -> None:
         sites = conversation.sites
@@ -347,28 +343,24 @@ class AgentSessions:
         found = self._by_site.get(site) if site in self._directory.enrolled() else self._embedded
         return found if found is not None and found.open else None
 
-    def _refresh(self, seat: Seat) -> None:
-        assignment = self._directory.assignment(seat)
+    def _settle(self, seat: Seat, standing: Standing) -> None:
+        wanted = self._conversation(standing.site(seat[1]))
         served = self._served.get(seat)
-        if assignment is None:
-            if served is not None:
-                self._take_back(seat, served)
-            return
-        wanted = self._conversation(self._directory.site(seat))
-        now = Fingerprint(assignment.incarnation, assignment.generation, assignment.active, assignment.epoch)
-        if served is not None and served.by is not wanted and served.by.open:
-            if wanted is None or self._directory.is_busy(seat[0]):
-                wanted = served.by  # a side changes hands only at an idle step
+        if served is not None and served.by is not wanted:
+            if wanted is None or standing.busy:
+                wanted = served.by  # a side changes hands only at an idle step (R7)
             else:
-                self._take_back(seat, served)
+                self._take_back(seat)
+                served = None
         if wanted is None:
             return
-        if served is None or served.by is not wanted or served.fingerprint != now:
+        now = Fingerprint(standing.incarnation, standing.generation, standing.active, standing.epoch)
+        if served is None or served.fingerprint != now:
             self._served[seat] = _Served(wanted, now)
             wanted.assign(seat)
 
-    def _take_back(self, seat: Seat, served: _Served) -> None:
-        self._served.pop(seat, None)
+    def _take_back(self, seat: Seat) -> None:
+        served = self._served.pop(seat)
         served.by.unassign(Unassign(pair=seat[0], side=seat[1], incarnation=served.fingerprint.incarnation))
 
     def _is_mine(self, conversation: Conversation, seat: Seat, incarnation: int | None) -> bool:

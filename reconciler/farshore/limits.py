@@ -9,7 +9,7 @@ from typing import Final
 
 from farshore import operations
 from farshore.clock import seconds_between
-from farshore.orders import Failure
+from farshore.orders import Answer
 from farshore_schema.quantities import seconds
 from farshore_schema.roles import Role, Step
 from farshore_schema.status import OperationView, StepLog
@@ -45,20 +45,20 @@ def is_overdue(op: OperationView, role: Role | None, drain_timeout: str, now: st
     return deadline is not None and seconds_between(deadline[0], now) >= deadline[1]
 
 
-def limited(step: Step, op: OperationView | None, role: Role | None, failure: Failure | None, now: str) -> Step:
+def limited(step: Step, op: OperationView | None, role: Role | None, answer: Answer | None, now: str) -> Step:
     """Return what is done instead of a planned command that took too long or fails for good; else the step itself.
 
-    `failure` is the newest failure of this very step at its side, None while it does not fail.
+    `answer` is how this very step stands at its side, None when it was not sent.
     """
     if op is None or op.verb != "switchover" or operations.is_decided(op, role) or step.side is None:
         return step
     if step.name == "prepare":
         begun = next(iter(_lines(op, "prepare")), None)
         slow = begun is not None and seconds_between(begun.started, now) >= PREPARE_SECONDS
-        failing = failure is not None and (failure.permanent or failure.attempts >= PREPARE_FAILURES_MAX)
+        failing = answer is not None and (answer.permanent or answer.failures >= PREPARE_FAILURES_MAX)
         return Step("record_prepared", reason="given_up") if slow or failing else step
-    if failure is not None and failure.permanent and failure.step == step.name:
-        return Step("abort", reason=failure.error.code)
+    if answer is not None and answer.permanent and answer.error is not None:
+        return Step("abort", reason=answer.error.code)
     return step
 
 

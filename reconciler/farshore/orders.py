@@ -32,14 +32,20 @@ class Sending(NamedTuple):
     attempt: int
 
 
-class Failure(NamedTuple):
-    """Why the newest attempt of a step did not work."""
+class Answer(NamedTuple):
+    """How the newest command of a side stands. `error` is that of the last failure until an attempt succeeds."""
 
     side: Side
     step: str
-    error: ErrorBody
-    attempts: int
-    permanent: bool
+    state: State
+    error: ErrorBody | None
+    failures: int  # in a row
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the last failure will not heal by trying again."""
+        error = self.error
+        return error is not None and error.retry_seconds is None and error.code not in OVERTAKEN
 
 
 @dataclass(slots=True)
@@ -126,18 +132,12 @@ class Orders:
         order.retry_at = now + max(backoff, min(order.error.retry_seconds or 0.0, BACKOFF_MAX_SECONDS))
         return True
 
-    def state(self, pair: str, side: Side, step: str) -> State | None:
-        """Return how the newest command of a side stands, None when it is another step."""
-        order = self._orders.get((pair, side))
-        return order.state if order is not None and order.work[0] == step else None
-
-    def failure(self, pair: str, side: Side) -> Failure | None:
-        """Return why the newest command of a side fails, None while it does not."""
-        order = self._orders.get((pair, side))
-        if order is None or order.error is None:
+    def answer(self, pair: str, step: Step, *, operation: str) -> Answer | None:
+        """Return how this very step stands at its side, None when the newest command there is another one."""
+        order = self._orders.get((pair, step.side)) if step.side is not None else None
+        if order is None or step.side is None or order.work != (step.name, step.epoch, operation):
             return None
-        permanent = order.error.retry_seconds is None and order.error.code not in OVERTAKEN
-        return Failure(side, order.work[0], order.error, order.failures, permanent)
+        return Answer(step.side, step.name, order.state, order.error, order.failures)
 
     def forget(self, pair: str) -> None:
         """Drop what is known of a pair that is no more."""

@@ -7,10 +7,11 @@ Numbers that only inform (lag, backlog, seed progress) are not part of the store
 from typing import Final, NamedTuple
 
 from farshore.conditions import conditions
-from farshore.orders import Failure
+from farshore.orders import Answer
 from farshore.plan import Policy, Reason, explain, why_not
 from farshore.plan.view import Seen, is_following, is_open
 from farshore.store.records import PairRecord, RoleRecord
+from farshore_schema.errors import ErrorBody
 from farshore_schema.observed import Finding, PairObserved, SideReport
 from farshore_schema.roles import Operation, Role, Side, Verb, peer
 from farshore_schema.status import (
@@ -36,12 +37,12 @@ class Told(NamedTuple):
 
     spec: PairRecord
     role: RoleRecord | None
-    operation: OperationView | None  # the open one
+    operation: OperationView | None  # the open one, or the one that ends now
     a: SideReport | None  # without its measurements
     b: SideReport | None
     rpo_class: RpoClass
     waiting: str  # reason code of what the plan waits for, "" when it does not
-    failures: tuple[Failure, ...] = ()  # of steps outside an operation's journal
+    failing: Answer | None = None  # the step that is tried on and on
     problem: Finding | None = None  # why the loop holds everything
     in_sync: tuple[bool | None, bool | None] = (
         None,
@@ -90,11 +91,13 @@ def report(told: Told, *, before: PairStatus | None, now: str, policy: Policy) -
     """Return the report; what did not change keeps its `since` and the last ended operation stays in view."""
     role = told.role.role() if told.role else None
     seen = told.seen()
-    operation = told.operation or (before.operation if before else None)
+    last = told.operation or (before.operation if before else None)
+    if told.operation is not None and not told.operation.is_open:
+        told = told._replace(operation=None)
     return PairStatus(
         role=_role(told),
         replication=_replication(told, role, before, now),
-        operation=operation,
+        operation=last,
         conditions=conditions(told, role, seen, before.conditions if before else (), now),
         allowed_operations=_allowed(told, role, seen, policy),
         findings=_findings(told, role),
@@ -193,21 +196,22 @@ def _findings(told: Told, role: Role | None) -> tuple[Finding, ...]:
                     side=peer(role.active),
                 )
             )
-    found += [_finding_of(failure, told.spec) for failure in told.failures]
+    if told.failing is not None and told.failing.error is not None:
+        found.append(_finding_of(told.failing, told.failing.error, told.spec))
     for side, each in (("a", told.a), ("b", told.b)):
         if each is not None:
             found += [f if f.side else f.model_copy(update={"side": side}) for f in each.findings]
     return tuple(found[:FINDINGS_MAX])
 
 
-def _finding_of(failure: Failure, spec: PairRecord) -> Finding:
+def _finding_of(answer: Answer, error: ErrorBody, spec: PairRecord) -> Finding:
     return Finding(
-        code=failure.error.code,
-        severity="error" if failure.permanent else "warning",
-        message=f"{failure.step} at {spec.site_of(failure.side)} fails: {failure.error.message}",
-        hint=failure.error.hint,
-        field=failure.error.field,
-        side=failure.side,
+        code=error.code,
+        severity="error" if answer.permanent else "warning",
+        message=f"{answer.step} at {spec.site_of(answer.side)} fails: {error.message}",
+        hint=error.hint,
+        field=error.field,
+        side=answer.side,
     )
 
 

@@ -75,6 +75,7 @@ TABLE: dict[str, Row] = {
     # the service
     "reconciler_unreachable": Row(503, 9, "the reconciler does not answer"),
     "agent_unreachable": Row(503, 9, "no agent serves the site at the moment"),
+    "store_failed": Row(500, 9, "the reconciler's own storage cannot be read or written"),
     "directory_in_use": Row(409, 9, "another reconciler runs on this directory"),
     "newer_format": Row(500, 9, "the store or journal was written by a newer release"),
     "protocol_mismatch": Row(409, 9, "agent and reconciler speak different protocol versions"),

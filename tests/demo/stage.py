@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from farshore_agent.mysql.accounts import create_statements
 
@@ -81,6 +81,32 @@ class Stage:
         self._exits.callback(running.close)
         self.farshore = running
         return running
+
+    def declaration(self, **more: Any) -> dict[str, Any]:
+        """Return the pair `orders` between the two servers as a document."""
+        return {
+            "kind": "MySQLPair",
+            "version": "farshore/v1",
+            "name": "orders",
+            "site_a": self._endpoint(self.tokyo),
+            "site_b": self._endpoint(self.osaka),
+        } | more
+
+    def _endpoint(self, site: Site) -> dict[str, Any]:
+        upper = site.name.upper()
+        return {
+            "site": site.name,
+            "host": "127.0.0.1",
+            "port": site.server.port,
+            "admin": {"user": f"farshore_{site.name}", "password": f"env:{upper}_ADMIN"},
+            "replication": {"user": f"farshore_{site.name}_repl", "password": f"env:{upper}_REPLICATION"},
+        }
+
+    def declare(self, **more: Any) -> None:
+        """Declare both sites and the pair over the API, without Pulumi."""
+        for name in ("tokyo", "osaka"):
+            self.farshore.declare_site(name)
+        self.farshore.declare(self.declaration(**more))
 
     def stack(self) -> Stack:
         """Make the example's Pulumi stack."""

@@ -92,6 +92,17 @@ class Nature:
             )
         if w.written < self.options.trx:
             yield from self._clients(w)
+        role = self.tables.roles[w.role]
+        if role is not None:
+            yield from self._reconnected(w, role)
+
+    def _reconnected(self, w: World, role: Role) -> Iterator[Move]:
+        """A person lets clients reach a side again, once the store's decision for the other one has its receipt."""
+        site, active = self._site(w, peer(role.active)), self._site(w, role.active)
+        if not site.isolated or site.lasting or active.record.promoted_epoch > role.epoch:
+            return
+        if site.record.receipt is not None and site.record.receipt.epoch >= role.epoch:
+            yield Move(self._put(w, site.side, site._replace(isolated=False)), "people", f"clients reach {site.side} again")
 
     def _clients(self, w: World) -> Iterator[Move]:
         """A client commits wherever it is let; in sync mode it then waits for the journal of the other side."""
@@ -157,9 +168,10 @@ class Nature:
         tables = self.tables
         if step.name == "decide":
             return tables.roles.number(step.role), op
-        if step.name == "finish":
-            return role, 0
         present = tables.ops.some(op)
+        if step.name == "finish":
+            ended = present.verb == "remove" and step.outcome == "done"  # the pair is forgotten, and its role with it
+            return 0 if ended else role, 0
         if step.name == "record_fence":
             return role, tables.ops.number(present._replace(receipt=step.receipt))
         if step.name == "record_prepared":

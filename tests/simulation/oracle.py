@@ -36,9 +36,8 @@ def unfinished(sites: dict[Side, Site], role: Role | None, op: Operation | None,
     if op is not None and op.verb in ("switchover", "failover"):
         return "" if len(writable) <= 1 else "two writable sides at the end"
     if role is None:
-        return "" if op is None else "a new pair never starts"
-    if all(not site.record.enrolled for site in sites.values()):
-        return ""  # protection was ended
+        enrolled = any(site.record.enrolled for site in sites.values())
+        return "" if op is None and not enrolled else "a new pair never starts, or an ended one never ends"
     if writable != [role.active]:
         return f"ends with {writable or 'no side'} writable, decided {role}"
     if sites[role.active].record.promoted_epoch != role.epoch:

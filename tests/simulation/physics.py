@@ -129,7 +129,7 @@ def _effect(site: Site, other: Site, message: Message) -> Outcome | None:
     if not site.up:
         return None
     if step.name == "fence":
-        return Outcome(site._replace(writable=False, lasting=False, isolated=False))
+        return Outcome(site._replace(writable=False, lasting=False))
     if step.name == "promote":
         opened = _opened(site)
         return Outcome(opened, done=opened.writable)

@@ -53,7 +53,7 @@ class Site(NamedTuple):
     up: bool = True  # the database
     agent: bool = True  # the agent process
     alive: bool = True  # the whole site; a dead one returns as it was
-    isolated: bool = False  # a person keeps clients away from it, as attested, until it is fenced
+    isolated: bool = False  # a person keeps clients away from it, as attested, until the store's decision fenced it
     drain: Receipt | None = None  # in the agent's memory
     pending: Message | None = None  # a seed under way, or a promotion between its check and its effect
 

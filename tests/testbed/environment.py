@@ -8,7 +8,6 @@ installer pip itself is unpacked from Debian's package, without root.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -69,10 +68,13 @@ def _make_venv() -> None:
         return
     shutil.rmtree(VENV, ignore_errors=True)
     say(f"environment: creating .venv with Python {sys.version.split()[0]}")
-    if importlib.util.find_spec("ensurepip") is not None:
+    try:
         _run([sys.executable, "-m", "venv", str(VENV)])
+    except TestBedError:
+        pass  # without ensurepip; any other cause shows again in the next line
+    else:
         return
-    _run([sys.executable, "-m", "venv", "--without-pip", str(VENV)])
+    _run([sys.executable, "-m", "venv", "--without-pip", "--clear", str(VENV)])
     wheel = _pip_wheel()
     _run([str(python), str(wheel / "pip"), "--quiet", "install", "--no-index", str(wheel)])
 

@@ -35,14 +35,19 @@ def _ephemeral_start() -> int:
 
 def reserve_port() -> int:
     """Reserve a free loopback port for the life of this process, or until `release_port`."""
-    folder = Path(tempfile.gettempdir()) / f"farshore-test-ports-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
     end = max(_ephemeral_start(), FIRST_PORT + 1000)
     for _ in range(TRIES):
         port = random.randrange(FIRST_PORT, end)
-        if port not in _held and _take(folder / str(port), port):
+        if port not in _held and _take(_path(port), port):
             return port
     raise TestBedError(f"no free loopback port in {FIRST_PORT}..{end}")
+
+
+def _path(port: int) -> Path:
+    """Return the lock file of a port; all checkouts of a user share them."""
+    folder = Path(tempfile.gettempdir()) / f"farshore-test-ports-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder / str(port)
 
 
 def _take(path: Path, port: int) -> bool:

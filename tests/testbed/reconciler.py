@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -132,6 +133,42 @@ class Reconciler:
         """Make one API call."""
         headers = {"Authorization": f"Bearer {self.token if token is None else token}"}
         return httpx.request(method, self.url + path, headers=headers, timeout=CALL_SECONDS, trust_env=False, **options)
+
+    def answer(self, method: str, path: str, **options: Any) -> Any:
+        """Make one API call and return its JSON; raise AssertionError with the error it answered."""
+        done = self.api(method, path, **options)
+        if not done.is_success:
+            raise AssertionError(f"{method} {path} answered {done.status_code}: {done.text[:2000]}")
+        return done.json() if done.content else {}
+
+    def declare_site(self, name: str) -> None:
+        """Declare a site."""
+        self.answer("PUT", f"/v1/sites/{name}", json={"kind": "Site", "version": "farshore/v1", "name": name})
+
+    def declare(self, document: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+        """Declare a pair; return what was accepted."""
+        body = {"document": dict(document), **more}
+        found: dict[str, Any] = self.answer("PUT", f"/v1/pairs/{document['name']}", json=body)
+        return found
+
+    def switchover(self, pair: str, site: str, *, seconds: float = 120.0) -> dict[str, Any]:
+        """Move the active side and wait for the end; return the operation. Raises AssertionError unless it is done."""
+        body = {"verb": "switchover", "to_site": site}
+        operation = self.answer("POST", f"/v1/pairs/{pair}/operations", json=body)
+        ended = self.wait_for_operation(pair, operation["id"], seconds=seconds)
+        if ended["state"] != "done":
+            raise AssertionError(f"the switchover ended {ended['state']}: {json.dumps(ended)[:4000]}")
+        return ended
+
+    def wait_for_operation(self, pair: str, operation: str, *, seconds: float = 120.0) -> dict[str, Any]:
+        """Wait for an operation's end and return it."""
+        deadline = time.monotonic() + seconds
+        while True:
+            found: dict[str, Any] = self.answer("GET", f"/v1/pairs/{pair}/operations/{operation}?wait_seconds=5")
+            if found["state"] not in ("open", "waiting"):
+                return found
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{operation} has not ended after {seconds:.0f} s: {json.dumps(found)[:4000]}")
 
     def status(self, pair: str) -> dict[str, Any]:
         """Return the status of a pair."""

@@ -1,4 +1,4 @@
-"""What a request does to the store: judged on the records and facts of the moment, committed in one guarded transaction.
+"""What a request does to the store: judged on the facts of the moment, committed in one guarded transaction.
 
 A refused request changes nothing. Admission gives birth to operations and asks for their abort; the loop writes their
 life and ends them with `ending`. It knows the store and the plan, no transport, no agents and no database.

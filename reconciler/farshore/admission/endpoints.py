@@ -1,4 +1,4 @@
-"""Who the endpoints of a declaration are: what of them may change in place, and which servers they are bound to (R3)."""
+"""Who the endpoints of a declaration are: what may change in place, and which servers they are bound to (R3)."""
 
 from farshore.admission.looks import Look
 from farshore.store.records import ServersRecord
@@ -52,9 +52,9 @@ def _refused(pair: str, field: str, story: str) -> FarshoreError:
         "identity_change",
         f"an endpoint's identity cannot change in place: {story}",
         hint=(
-            f"if the same server only has a new name, start the gateway of its site and apply again; if the server was "
-            f"replaced, run `farshore rebind {pair}`; for another server: declare a new pair under a new name, wait until "
-            f"it is protected, then delete {pair} (its data is kept)"
+            "if the same server only has a new name, start the gateway of its site and apply again; if the server "
+            f"was replaced, run `farshore rebind {pair}`; for another server: declare a new pair under a new name, "
+            f"wait until it is protected, then delete {pair} (its data is kept)"
         ),
         field=field,
     )

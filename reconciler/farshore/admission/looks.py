@@ -89,7 +89,10 @@ def _target_has_data(document: MySQLPair, look: Look) -> list[FarshoreError]:
         Refused(
             "target_has_data",
             f"the server at {site}, which would be overwritten by the first copy, holds data",
-            hint=f"empty it, or consent with on_existing_data: overwrite; if {site} is the side in use, set primary_site: {site}",
+            hint=(
+                "empty it, or consent with on_existing_data: overwrite; "
+                f"if {site} is the side in use, set primary_site: {site}"
+            ),
             field="on_existing_data",
         )
     ]

@@ -286,7 +286,8 @@ def _bind(desk: Desk, judgement: Judgement, name: str, bound: ServersRecord, loo
         return
     released = [Delete(keys.server(old)) for side in fresh if (old := bound.of(side)) is not None]
     judgement.guards += [*guards, unchanged(keys.pair_servers(name), judgement.now.servers)]
-    judgement.changes += [*changes, *released, put(keys.pair_servers(name), bound.model_copy(update=dict(fresh)))]
+    now_bound = ServersRecord(a=fresh.get("a", bound.a), b=fresh.get("b", bound.b))
+    judgement.changes += [*changes, *released, put(keys.pair_servers(name), now_bound)]
 
 
 def _next_spec(judgement: Judgement, old: PairRecord, request: PairPut) -> PairRecord:

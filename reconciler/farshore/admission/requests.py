@@ -14,8 +14,8 @@ from farshore_schema.status import OperationRequest, OperationView
 def request_operation(desk: Desk, name: str, request: OperationRequest, *, by: str) -> OperationView:
     """Open a switchover or a reprotect, or refuse with the plan's reason and the command that leads on.
 
-    Raises Refused or Conflict (not_found, stale_epoch, operation_open, not_possible_now, site_unreachable), with nothing
-    changed.
+    Raises Refused or Conflict with nothing changed: not_found, stale_epoch, operation_open, not_possible_now,
+    site_unreachable.
     """
 
     def consider() -> tuple[Decided, OperationView]:

@@ -1,4 +1,4 @@
-"""What a PUT or DELETE of a site does. Incarnations as for pairs: a replaced declaration's late DELETE is a no-op (R24)."""
+"""What a PUT or DELETE of a site does. As for pairs, a replaced declaration's late DELETE is a no-op (R24)."""
 
 from collections.abc import Iterator
 from itertools import islice

@@ -32,7 +32,7 @@ def why_not(verb: Verb, role: Role | None, op: Operation | None, seen: Seen, pol
     if verb == "switchover":
         return _active_missing(role, active) or _standby_unfit(role, standby) or _peers_missing(active, standby)
     if verb == "failover":
-        return _target_missing(standby)
+        return _target_missing(standby) or _never_followed(role, standby)
     if verb == "remove":
         return _active_missing(role, active) if not is_open(active, role) else None
     if verb == "protect":
@@ -87,8 +87,15 @@ def _standby_unfit(role: Role, standby: Facts | None) -> str | None:
     if not is_fenced(standby, role):
         return "not_fenced"
     if not is_following(standby, role):
-        return "failed_over" if role.evidence not in FOLLOWS_BY_ITSELF and not standby.stream_epoch else "not_following"
+        return _never_followed(role, standby) or "not_following"
     return None
+
+
+def _never_followed(role: Role, standby: Facts | None) -> str | None:
+    """Refuse a side that was failed over from and not reprotected since: it lacks whatever was committed after that."""
+    if role.evidence in FOLLOWS_BY_ITSELF or (standby is not None and standby.stream_epoch == role.epoch):
+        return None
+    return "failed_over"
 
 
 def _peers_missing(active: Facts | None, standby: Facts | None) -> str | None:

@@ -49,6 +49,9 @@ def failover(role: Role, op: Operation, seen: Seen, policy: Policy) -> Step:
         return _keep_receipt(op, receipt_in_hand(op, source, None)) or wait("standby_unreachable")
     if target.base != "complete":
         return wait("not_seeded")
+    if is_up(target) and (target.writable or target.promoted_epoch > target.fenced_epoch):
+        # An old active side that was never reached since: it must be out of its old role before it gets a new one.
+        return command(Step("fence", op.to, max(role.epoch, target.epoch)), role, op, seen)
     receipt = receipt_in_hand(op, source, target)
     if source is not None and source.db == "up":
         if receipt is None:

@@ -4,7 +4,7 @@ A seed is emitted here and nowhere else, and only with a consent that names the 
 """
 
 from farshore.plan.steady import steady
-from farshore.plan.view import Seen, command, is_following, is_open, is_recorded, is_up, stopped_reason, wait
+from farshore.plan.view import Seen, command, is_fenced, is_following, is_open, is_recorded, is_up, stopped_reason, wait
 from farshore_schema.roles import Facts, Operation, Role, Side, Step, peer
 
 
@@ -30,6 +30,8 @@ def remove(role: Role, op: Operation, seen: Seen) -> Step:
     """End protection on the active side first, then on the standby; data is kept, the standby stays read-only (R20)."""
     if op.abort:
         return Step("finish", outcome="aborted", reason="aborted")
+    if role.epoch != op.epoch:
+        return Step("finish", outcome="failed", reason="role_moved")
     for side, code in ((role.active, "active_unreachable"), (peer(role.active), "standby_unreachable")):
         facts = seen[side]
         if facts is None:
@@ -54,15 +56,17 @@ def _copy(role: Role, op: Operation, seen: Seen) -> Step:
         return wait("standby_db_down")
     if standby.seeding:
         return wait("seeding")
+    if standby.base == "complete" and not is_fenced(standby, role):
+        return steady(role, op, seen)
     if standby.base != "complete" or standby.stopped:
         return _seed(role, op, seen, standby)
-    if is_following(standby, role) and standby.fenced_epoch >= role.epoch:
+    if is_following(standby, role):
         return Step("finish", outcome="done")
     return _follow(role, op, seen)
 
 
 def _follow(role: Role, op: Operation, seen: Seen) -> Step:
-    """Fence the copy and let it follow; here also after a failover, where it does not by itself (R12)."""
+    """Let the copy follow; here also after a failover, where it does not by itself (R12)."""
     step = steady(role, op, seen)
     if step.name != "wait":
         return step

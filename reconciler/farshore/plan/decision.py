@@ -93,12 +93,16 @@ def _emergency(role: Role, op: Operation | None, seen: Seen, claimants: list[Sid
     """
     side = claimants[0]
     facts, other = seen[side], seen[peer(side)]
-    if facts is None or len(claimants) > 1 or facts.epoch < role.epoch:
+    if facts is None or len(claimants) > 1 or facts.promoted_epoch <= role.epoch:
         return wait("two_claims")
-    if other is not None and other.db == "up" and not is_untouched(other, role) and not _is_cut_off(other, facts.epoch):
-        return command(Step("fence", peer(side), max(facts.epoch, other.epoch)), role, op, seen)
-    spent = max(highest_epoch(role, op), other.epoch if other is not None else 0)
-    return Step("decide", role=Role(side, facts.epoch if facts.epoch >= spent else next_even(spent), "emergency"))
+    claimed = facts.promoted_epoch
+    spent = max(highest_epoch(role, op), facts.epoch, other.epoch if other is not None else 0)
+    if spent > claimed:
+        # The open operation has burned an epoch for the other direction: the adoption takes the next one of its own.
+        return Step("decide", role=Role(side, next_even(spent), "emergency"))
+    if other is not None and other.db == "up" and not is_untouched(other, role) and not _is_cut_off(other, claimed):
+        return command(Step("fence", peer(side), claimed), role, op, seen)
+    return Step("decide", role=Role(side, claimed, "emergency"))
 
 
 def _is_cut_off(other: Facts, epoch: int) -> bool:

@@ -81,18 +81,13 @@ def is_untouched(standby: Facts, role: Role) -> bool:
 def claims(role: Role, seen: Seen, side: Side) -> bool:
     """Return whether the side's gateway reports an emergency decision that the store does not know (R16).
 
-    Emergency epochs are odd. The side they fence reports the same epoch, but with a fence in it. A claim is settled by
-    adoption, which makes it the role's epoch, or by a fence of the side in a newer one.
+    Emergency epochs are odd. A claim is settled by adoption, which makes the side the store's choice, or by a fence of
+    the side in a newer epoch.
     """
     facts = seen[side]
-    if (
-        facts is None
-        or facts.epoch % 2 == 0
-        or facts.promoted_epoch != facts.epoch
-        or facts.fenced_epoch >= facts.epoch
-    ):
+    if facts is None or facts.promoted_epoch % 2 == 0 or facts.fenced_epoch >= facts.promoted_epoch:
         return False
-    return facts.epoch > role.epoch or (facts.epoch < role.epoch and side != role.active)
+    return side != role.active or facts.promoted_epoch > role.epoch
 
 
 def command(step: Step, role: Role, op: Operation | None, seen: Seen) -> Step:

@@ -4,8 +4,8 @@
     -> {"id": 1, "do": "state"}                 <- {"id": 1, "ok": {...}}
     -> {"id": 2, "do": "seal", "to": "..."}     <- {"id": 2, "error": {"code": ..., "message": ..., "hint": ...}}
 
-The version counts incompatible changes; an unknown command is answered with code `UnknownCommand`, so a newer client can
-tell. This module must not know what the commands do.
+The version counts incompatible changes; an unknown command is answered with code `UnknownCommand`, so a newer client
+can tell. This module must not know what the commands do.
 """
 
 from __future__ import annotations

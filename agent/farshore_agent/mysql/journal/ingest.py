@@ -12,52 +12,19 @@ import struct
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from farshore_agent.mysql.journal import events, wire
+from farshore_agent.mysql.journal.acks import AckPolicy
 from farshore_agent.mysql.journal.errors import NEW_HISTORY_HINT, StopCode, StreamStopped
 from farshore_agent.mysql.journal.gtid import GtidSyntaxError, Key
+from farshore_agent.mysql.journal.large import LargeEvent, LargeEventError
 from farshore_agent.mysql.journal.store import Run, SegmentWriter
 
 BUFFER_BYTES: Final = 1 << 20
 SYNC_BYTES_MAX: Final = 8 << 20
 """While the source sends without a pause, the file is synced at least this often: bounds the work of the last sync."""
 _LOW32: Final = 0xFFFFFFFF
-
-
-class AckPolicy(Protocol):
-    """What the source wants to hear, and how its packets look because of that."""
-
-    @property
-    def header_bytes(self) -> int:
-        """Bytes between a packet's status byte and the event. Decided by the mode of the dial, never by looking: an
-        event's first byte may be anything."""
-
-    def durable(self, file: str, position: int) -> None:
-        """Called after `position` of `file` was synced and published, and only then."""
-
-
-class NoAcks:
-    """Asynchronous replication: the source asks for nothing."""
-
-    header_bytes = 0
-
-    def durable(self, file: str, position: int) -> None:
-        """Nothing to say."""
-
-
-@dataclass(kw_only=True)
-class _LargeEvent:
-    """An event on its way to the file in pieces."""
-
-    kind: int
-    size: int
-    payload_left: int
-    packet_left: int
-    packet_full: bool
-    """The current packet has the maximum length, so another one follows."""
-    crc: int = 0
 
 
 class Ingest:
@@ -72,8 +39,8 @@ class Ingest:
         before_commit: Callable[[], None] | None = None,
         buffer_bytes: int = BUFFER_BYTES,
     ) -> None:
-        """The dump was asked to start at the writer's boundary, less `overlap`: the last event we have, which the source
-        must send again byte for byte to prove that it is the same history.
+        """The dump was asked to start at the writer's boundary, less `overlap`: the last event we have, which the
+        source must send again byte for byte to prove that it is the same history.
 
         `before_commit` runs before transactions are published (a standby's start set must be fresh by then).
         """
@@ -94,7 +61,7 @@ class Ingest:
         self._boundary, self._boundary_last = writer.boundary, writer.last_event
         self._runs: list[Run] = []
         self._run: tuple[Key, int, int] | None = None
-        self._large: _LargeEvent | None = None
+        self._large: LargeEvent | None = None
         self._ack_at = 0
         self._out: list[memoryview] = []
         self.ended = False
@@ -119,7 +86,7 @@ class Ingest:
         self._end += count
         try:
             if self._large is not None:
-                self._continue_large()
+                self._continue_large(self._large)
             while self._large is None and not self.ended and self._parse():
                 pass
         finally:
@@ -389,13 +356,12 @@ class Ingest:
     def _begin_large(self, length: int) -> bool:
         """Start streaming the event at the buffer's head; True when the loop goes on."""
         header = events.read_header(self._raw, self._pos + 4 + self._head)
-        payload = header.size + self._head
-        if length != min(payload, wire.PACKET_BYTES_MAX) or header.size < events.EVENT_BYTES_MIN:
-            raise _corrupt(self._writer.file, self._at, f"a packet of {length} bytes carries an event of {header.size}")
+        if header.size < events.EVENT_BYTES_MIN:
+            raise _corrupt(self._writer.file, self._at, f"an event of {header.size} bytes")
         if self._overlap:
             raise self._other_history()
         if header.kind in events.STRUCTURAL:
-            return self._grow(payload)
+            return self._grow(header.size + self._head)
         if (header.log_pos - header.size ^ self._at) & _LOW32:
             raise self._gap(self._at, header.kind, header.log_pos - header.size)
         self._allow(header.kind, header.flags)
@@ -403,48 +369,22 @@ class Ingest:
         if self._head > 1 and self._raw[self._pos + 6]:
             self._ack_at = self._at + header.size
         self._pos += 4 + self._head
-        self._large = _LargeEvent(
-            kind=header.kind,
-            size=header.size,
-            payload_left=header.size,
-            packet_left=length - self._head,
-            packet_full=length == wire.PACKET_BYTES_MAX,
-        )
-        self._continue_large()
+        try:
+            self._large = LargeEvent(kind=header.kind, size=header.size, packet_bytes=length, head_bytes=self._head)
+        except LargeEventError as error:
+            raise _corrupt(self._writer.file, self._at, str(error)) from error
+        self._continue_large(self._large)
         return self._large is None
 
-    def _continue_large(self) -> None:
-        large = self._large
-        assert large is not None  # noqa: S101  for the type checker; both callers have just looked
-        while self._pos < self._end:
-            if not large.packet_left:
-                if not self._next_packet(large):
-                    return
-            else:
-                count = min(self._end - self._pos, large.packet_left)
-                piece = self._view[self._pos : self._pos + count]
-                large.crc = zlib.crc32(piece, large.crc)
-                self._append(piece)
-                self._pos += count
-                large.packet_left -= count
-                large.payload_left -= count
-            if not large.packet_left and not large.packet_full:
-                self._end_large(large)
-                return
-
-    def _next_packet(self, large: _LargeEvent) -> bool:
-        if self._end - self._pos < wire.PACKET_HEADER_BYTES:
-            return False
-        length = int.from_bytes(self._raw[self._pos : self._pos + 3], "little")
-        if length != min(large.payload_left, wire.PACKET_BYTES_MAX):
-            raise _corrupt(self._writer.file, self._at, "an event in several packets does not add up")
-        self._pos += wire.PACKET_HEADER_BYTES
-        large.packet_left, large.packet_full = length, length == wire.PACKET_BYTES_MAX
-        return True
-
-    def _end_large(self, large: _LargeEvent) -> None:
+    def _continue_large(self, large: LargeEvent) -> None:
+        try:
+            self._pos = large.take(self._view, self._pos, self._end, self._append)
+        except LargeEventError as error:
+            raise _corrupt(self._writer.file, self._at, str(error)) from error
+        if not large.complete:
+            return
         self._large = None
-        if large.payload_left or large.crc != events.CRC_RESIDUE:
+        if not large.sound:
             raise _corrupt(self._writer.file, self._at, f"wrong checksum in an event of type {large.kind}")
         self._last = self._at
         self._at += large.size

@@ -294,7 +294,12 @@ def _dump_refused(said: SourceSaid) -> StreamStopped:
         )
     if said.number in _ACCESS_ERRORS:
         return _refused(said.number, text)
-    return _unreachable(f"the source ended the stream: error {said.number}: {text}")
+    return StreamStopped(
+        StopCode.SOURCE_UNREACHABLE,
+        f"the source ended the stream: error {said.number}: {text}",
+        hint="It is tried again by itself; see the source's error log.",
+        evidence={"source_error": str(said.number)},
+    )
 
 
 def _refused(number: int, text: str) -> StreamStopped:

@@ -1,8 +1,8 @@
 """The stream: dial the source, catch up, follow, and start again after anything that heals; stop with a code otherwise.
 
 One thread runs the link and is the only one that appends. Commands come from other threads: they change what the link
-thread should do and wait until it does. Every dial proves first that the source is the same server with the same history
-(server_uuid, gtid_executed, and the last event of ours sent again byte for byte). This module must not know sockets of
+thread should do and wait until it does. Every dial proves first that the source is the same server with the same
+history (server_uuid, gtid_executed, and our last event sent again byte for byte). This module must not know sockets of
 the control side, processes or retention.
 """
 
@@ -19,24 +19,18 @@ from dataclasses import replace
 from typing import Final
 
 from farshore_agent.mysql.journal import events
+from farshore_agent.mysql.journal.acks import AckPolicy, NoAcks
 from farshore_agent.mysql.journal.catalogue import JournalDirectory, SegmentRecord
 from farshore_agent.mysql.journal.config import JournalConfig
 from farshore_agent.mysql.journal.control import CONTROL_VERSION
-from farshore_agent.mysql.journal.errors import (
-    NEW_HISTORY_HINT,
-    Corrupt,
-    JournalError,
-    Permanent,
-    StopCode,
-    StopReason,
-    StreamStopped,
-    Transient,
-)
+from farshore_agent.mysql.journal.errors import Corrupt, Permanent, StopCode, StopReason, StreamStopped, Transient
 from farshore_agent.mysql.journal.gtid import GtidSet
-from farshore_agent.mysql.journal.ingest import AckPolicy, Ingest, NoAcks
+from farshore_agent.mysql.journal.history import contradicts, doubt, overlap, unlogged
+from farshore_agent.mysql.journal.ingest import Ingest
 from farshore_agent.mysql.journal.link import SourceFacts, SourceLink
 from farshore_agent.mysql.journal.position import PositionWriter
-from farshore_agent.mysql.journal.retention import disk_bytes, unix_now
+from farshore_agent.mysql.journal.reasons import reason_of
+from farshore_agent.mysql.journal.retention import disk_bytes
 from farshore_agent.mysql.journal.state import Mode, ReceiverState
 from farshore_agent.mysql.journal.store import SegmentWriter
 from farshore_agent.mysql.journal.wake import Waker
@@ -45,7 +39,6 @@ BACKOFF_SECONDS_MIN: Final = 0.05
 BACKOFF_SECONDS_MAX: Final = 5.0
 WIRE_FAULT_ATTEMPTS: Final = 3
 """Dials in a row that end in a damaged or broken stream before it counts as the source's own."""
-OVERLAP_BYTES_MAX: Final = 64 << 10
 CAUGHT_UP_SECONDS: Final = 0.5
 """A catch-up shorter than this leaves so little that following may begin."""
 CATCH_UP_PASSES_MAX: Final = 20
@@ -54,7 +47,6 @@ DISK_RESERVE_BYTES: Final = 4 << 20
 COMMAND_SECONDS: Final = 30.0
 
 _WIRE_FAULTS: Final = frozenset({StopCode.CORRUPT_EVENT, StopCode.GAP})
-_DISK_FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 log = logging.getLogger("journal.receiver")
 
@@ -84,13 +76,18 @@ class Receiver:
         self._ending = False
         self._wake = threading.Event()
         self._busy = threading.Lock()
-        """Held by the link thread while it may touch the segment."""
+        """Held by the link thread while it may touch the segment; not while it connects."""
         self._commands = threading.Lock()
         self._bytes = self._transactions = self._dials = 0
         self._last_commit = 0.0
         self._last_arrival: float | None = None
         self._faults = 0
-        self._adopt_segment()
+        try:
+            self._adopt_segment()
+        except Corrupt as damage:
+            # The process lives on to say so; `attach` looks again.
+            self._reopen = True
+            self._stop(reason_of(damage, config.directory))
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
 
     def _adopt_segment(self) -> None:
@@ -112,11 +109,13 @@ class Receiver:
                 hint="Use the epoch that the store has now.",
                 code="EpochTooOld",
             )
-        if not last.sealed:
+        if last.sealed and self._detached:  # that was said of the sealed stream
+            self._journal.write_catalogue(replace(self._journal.catalogue(), detached=False))
+            self._detached = False
+        if not last.sealed or same:
             self._open(last)
-        elif same:
+        if last.sealed and same:
             self._mode = Mode.SEALED
-            self._open_sealed(last)
 
     def _open(self, record: SegmentRecord) -> SegmentWriter:
         writer = SegmentWriter(self._journal, record, self._positions, self.changed)
@@ -126,9 +125,6 @@ class Receiver:
             self._reopen = False
             self.changed.notify_all()
         return writer
-
-    def _open_sealed(self, record: SegmentRecord) -> None:
-        self._open(record)
 
     def start(self) -> None:
         """Let the link thread run."""
@@ -143,86 +139,67 @@ class Receiver:
             if self._idle():
                 self._wake.wait()
                 continue
-            with self._busy:
-                progressed = self._attempt()
+            progressed = self._attempt()
             backoff = BACKOFF_SECONDS_MIN if progressed else min(backoff * 2, BACKOFF_SECONDS_MAX)
             if not self._idle():
                 self._wake.wait(backoff)
 
     def _idle(self) -> bool:
-        return self._ending or self._detached or self._mode in (Mode.STOPPED, Mode.SEALED)
+        return self._stopping() or self._mode in (Mode.STOPPED, Mode.SEALED)
+
+    def _stopping(self) -> bool:
+        return self._ending or self._detached
 
     def _attempt(self) -> bool:
-        """One life of the link, to its end; True when anything arrived. The one net for everything that can happen."""
-        self._ingest = None
+        """One life of the link, to its end; True when the source said anything. The one net for all that can happen."""
+        before = self.writer.tail() if self.writer else None
+        reason = None
         try:
             self._once()
-            reason = None
-        except StreamStopped as stop:
-            reason = _reason(stop.stop, stop.message, stop.hint, stop.evidence)
-        except Corrupt as damage:
-            reason = _reason(
-                StopCode.CORRUPT_EVENT, damage.message, damage.hint, {"file": damage.file, "offset": str(damage.offset)}
-            )
-        except OSError as error:  # the link has its own errors: this is the journal's disk
-            self._reopen = True
-            reason = _disk_reason(error, self._config)
-        except JournalError as error:
-            reason = _reason(StopCode.INTERNAL, error.message, getattr(error, "hint", ""), {})
-        except Exception as error:  # noqa: BLE001  the net: a defect stops the stream with a code, never the process
-            log.exception("defect")
-            reason = _reason(StopCode.INTERNAL, f"{type(error).__name__}: {error}", "Report it with the log.", {})
-        return self._after(reason)
-
-    def _after(self, reason: StopReason | None) -> bool:
+        except Exception as error:
+            reason = reason_of(error, self._config.directory)
+            if isinstance(error, OSError):
+                self._reopen = True
+            if reason.code is StopCode.INTERNAL:
+                log.exception("defect")
         if self._link is not None:
             self._link.release()
-        self._link = None
-        progressed = self._count()
-        self._cut()
-        if self._ending or self._detached:
-            return progressed
-        if reason is not None:
-            self._faults = 0 if progressed else self._faults
-            self._faults += reason.code in _WIRE_FAULTS
-            again = reason.retried or (reason.code in _WIRE_FAULTS and self._faults < WIRE_FAULT_ATTEMPTS)
-            log.warning("stopped code=%s again=%s message=%s", reason.code, again, reason.message)
-            with self.changed:
-                self._stopped = self._keep_since(reason)
-                self._mode = Mode.WAITING if again else Mode.STOPPED
-                self.changed.notify_all()
-        return progressed
+            self._link = None
+        heard = self._count()
+        if before != (self.writer.tail() if self.writer else None):
+            self._faults = 0
+        if reason is not None and not self._stopping():
+            self._stop(reason)
+        return heard
 
-    def _keep_since(self, reason: StopReason) -> StopReason:
+    def _stop(self, reason: StopReason) -> None:
+        self._faults += reason.code in _WIRE_FAULTS
+        again = reason.retried or (reason.code in _WIRE_FAULTS and self._faults < WIRE_FAULT_ATTEMPTS)
         before = self._stopped
-        return replace(reason, since_unix=before.since_unix) if before and before.code == reason.code else reason
+        if before and before.code is reason.code:
+            reason = replace(reason, since_unix=before.since_unix)
+        else:
+            log.warning("stopped code=%s again=%s message=%s", reason.code, again, reason.message)
+        with self.changed:
+            self._stopped = reason
+            self._mode = Mode.WAITING if again else Mode.STOPPED
+            self.changed.notify_all()
 
     def _count(self) -> bool:
-        """Add the finished connection to the totals; True when it brought anything."""
-        ingest = self._ingest
-        if ingest is None:
-            return False
+        """Add the finished connection to the totals; True when anything came over it."""
         with self.changed:
-            self._ingest = None
+            ingest, self._ingest = self._ingest, None
+            if ingest is None:
+                return False
             self._bytes += ingest.bytes
             self._transactions += ingest.transactions
             self._last_commit = ingest.last_commit_unix or self._last_commit
             self._last_arrival = ingest.last_arrival
         return ingest.events_seen
 
-    def _cut(self) -> None:
-        if self.writer is None or self._reopen:
-            return
-        try:
-            self.writer.cut()
-        except OSError:
-            self._reopen = True  # recovery cuts again before the next dial
-
     def _once(self) -> None:
-        """Dial, prove, catch up, follow. Returns when told to stop; raises otherwise."""
+        """Dial, catch up, follow. Returns when told to stop; raises otherwise."""
         self._wait_for_space()
-        if self._reopen and self.writer is not None:
-            self._open(self._journal.record(self.writer.record.name))
         for _ in range(CATCH_UP_PASSES_MAX):
             began = time.monotonic()
             self._dial(non_blocking=True)
@@ -239,83 +216,59 @@ class Receiver:
                 raise OSError(errno.ENOSPC, "still full")
 
     def _dial(self, *, non_blocking: bool) -> None:
-        """One connection: prove the source, continue at the tail, move bytes until its end."""
+        """One connection, to its end. A dead host costs CONNECT_SECONDS, so nothing is held meanwhile."""
         link, facts = self._connect()
-        writer = self.writer or self._create(link, facts)
-        if self._link is not link:
-            link, facts = self._connect()  # the search for the first file used up the connection
-        suspect = self._check_history(facts, writer)
-        if facts.applies_unlogged:
-            writer.grow_start(_foreign(facts.purged, facts.server_uuid))
-        try:
-            self._stream(link, facts, writer, non_blocking=non_blocking)
-        except StreamStopped as stop:
-            if suspect and stop.stop in (StopCode.SOURCE_PURGED, StopCode.GAP, StopCode.CORRUPT_EVENT):
-                raise suspect from stop
-            if stop.stop is StopCode.SOURCE_PURGED and self._skip_purged(writer):
+        with self._busy:
+            if self._stopping():
                 return
-            raise
+            writer = self._segment(link, facts)
+            if self._link is None:
+                link, facts = self._connect()
+            try:
+                self._stream(link, facts, writer, non_blocking=non_blocking)
+            finally:
+                if not self._reopen:
+                    writer.cut()
 
     def _connect(self) -> tuple[SourceLink, SourceFacts]:
         if self._link is not None:
             self._link.release()
-        link = SourceLink(self._config)
-        self._link = link
         self._dials += 1
-        if self._stopping():
-            link.close()
+        link = self._link = SourceLink(self._config)
         return link, link.facts()
 
+    def _segment(self, link: SourceLink, facts: SourceFacts) -> SegmentWriter:
+        """The open segment: as it is, recovered again after a disk error, or begun now."""
+        if self._reopen:
+            self._adopt_segment()
+        return self.writer or self._begin(link, facts)
+
     def _stream(self, link: SourceLink, facts: SourceFacts, writer: SegmentWriter, *, non_blocking: bool) -> None:
-        tail, overlap = writer.tail(), self._overlap(writer)
+        """Prove the source, continue at the tail, and move bytes until the connection's end."""
+        suspicion = doubt(writer, facts.executed)
+        if facts.applies_unlogged:
+            writer.grow_start(unlogged(facts.purged, facts.server_uuid))
+        try:
+            self._pump(link, facts, writer, non_blocking=non_blocking)
+        except StreamStopped as stop:
+            if suspicion and contradicts(stop):
+                raise suspicion from stop
+            if stop.stop is not StopCode.SOURCE_PURGED or not self._skip_purged(writer):
+                raise
+
+    def _pump(self, link: SourceLink, facts: SourceFacts, writer: SegmentWriter, *, non_blocking: bool) -> None:
+        again = overlap(writer)
         refresh = self._refresher(writer) if facts.applies_unlogged else None
-        ingest = Ingest(writer, self._acks, overlap=overlap, before_commit=refresh)
-        position = max(tail.position - len(overlap), events.FIRST_POSITION)
-        link.start(file=tail.file, position=position, non_blocking=non_blocking)
+        ingest = Ingest(writer, self._acks, overlap=again, before_commit=refresh)
+        position = max(writer.boundary - len(again), events.FIRST_POSITION)
+        link.start(file=writer.file, position=position, non_blocking=non_blocking)
         self._count()
         with self.changed:
             self._ingest = ingest
             self._mode = Mode.CATCHING_UP if non_blocking else Mode.FOLLOWING
-            self._stopped = None if self._stopped and self._stopped.code not in _WIRE_FAULTS else self._stopped
+            self._stopped = None
             self.changed.notify_all()
         link.pump(ingest, self._stopping)
-
-    def _stopping(self) -> bool:
-        return self._ending or self._detached
-
-    def _overlap(self, writer: SegmentWriter) -> bytes:
-        """The last event of the tail, when it is small enough to ask for again."""
-        tail = writer.tail()
-        size = tail.position - tail.last_event
-        if tail.last_event <= events.FIRST_POSITION or size > OVERLAP_BYTES_MAX:
-            return b""  # a format description is made anew for each connection: it proves nothing
-        return writer.read(tail.last_event, size)
-
-    # ---- history
-
-    def _check_history(self, facts: SourceFacts, writer: SegmentWriter) -> StreamStopped | None:
-        """Refuse a source that does not contain what we hold.
-
-        Transactions that the source wrote to its log and sent, but has not committed yet, are missing from its
-        gtid_executed for a moment (under semi-sync, until acknowledged). So if only received ones are missing, the
-        stream itself decides: the returned error is the verdict should it not continue byte for byte.
-        """
-        missing = writer.end().subtract(facts.executed)
-        if not missing:
-            return None
-        verdict = StreamStopped(
-            StopCode.HISTORY_RESET,
-            "the source's gtid_executed does not contain the journal's end",
-            hint=NEW_HISTORY_HINT,
-            evidence={
-                "journal_end": str(writer.end()),
-                "source_executed": str(facts.executed),
-                "missing_at_source": str(missing),
-            },
-        )
-        if missing.subtract(writer.received) or not self._overlap(writer):
-            raise verdict
-        return verdict
 
     def _skip_purged(self, writer: SegmentWriter) -> bool:
         """Go on in a later file when the purged ones hold nothing that we lack; False when they do."""
@@ -323,15 +276,15 @@ class Receiver:
         first = link.first_file(writer.end())
         if first.previous.subtract(writer.end()) or first.name in self._journal.files(writer.record.name):
             return False
+        log.warning("files purged unread, nothing missing: next=%s", first.name)
         writer.rotate(first.name)
         return True
 
-    def _create(self, link: SourceLink, facts: SourceFacts) -> SegmentWriter:
-        """Begin a segment at the start of the newest file that contains everything after the asked start."""
+    def _begin(self, link: SourceLink, facts: SourceFacts) -> SegmentWriter:
+        """Start a segment with the newest file that contains everything after the asked start."""
         asked = self._config.start_gtid_set
-        held = facts.executed if asked is None else GtidSet.parse(asked)
-        first = link.first_file(held)
-        link.release()
+        first = link.first_file(facts.executed if asked is None else GtidSet.parse(asked))
+        link.release()  # it is in the middle of the dump that found the file
         self._link = None
         record = self._journal.add_segment(
             SegmentRecord(
@@ -341,7 +294,7 @@ class Receiver:
                 from_uuid=facts.server_uuid,
                 server_id=facts.server_id,
                 server_version=facts.version,
-                created_unix=unix_now(),
+                created_unix=time.time(),
                 start=str(first.previous.union(facts.purged)),
             )
         )
@@ -371,7 +324,7 @@ class Receiver:
         finally:
             side.release()
         if not facts.log_replica_updates:
-            writer.grow_start(_foreign(facts.purged, facts.server_uuid))
+            writer.grow_start(unlogged(facts.purged, facts.server_uuid))
         return facts
 
     # ---- commands, from any thread
@@ -413,6 +366,7 @@ class Receiver:
                 self._detached = False
                 if self._mode in (Mode.STOPPED, Mode.DETACHED):
                     self._mode = Mode.STARTING
+                    self._stopped = None
             self._wake.set()
 
     def seal(self) -> SegmentRecord:
@@ -421,11 +375,11 @@ class Receiver:
         The catalogue is ready for the next stream afterwards: being detached belongs to the sealed one.
         """
         with self._commands:
-            if self.writer is None:
-                raise Permanent("there is no segment to seal", hint="Nothing was ever received.", code="NoSegment")
             self._detach()
             if self._reopen:
-                self._open(self._journal.record(self.writer.record.name))
+                self._adopt_segment()
+            if self.writer is None:
+                raise Permanent("there is no segment to seal", hint="Nothing was ever received.", code="NoSegment")
             record = self.writer.seal()
             with self.changed:
                 self._mode = Mode.SEALED
@@ -490,38 +444,6 @@ class Receiver:
         with self.changed:
             self.changed.notify_all()
         self._halt()
-        if self._thread.is_alive():
-            self._thread.join(COMMAND_SECONDS)
         if self.writer is not None and not self._reopen:
             self.writer.close()
         self._waker.close()
-
-
-def _foreign(gtids: GtidSet, server_uuid: str) -> GtidSet:
-    """Without the server's own transactions: those are always in its binary log."""
-    own = server_uuid.replace("-", "").lower()
-    found = GtidSet()
-    for key, low, high in gtids.intervals():
-        if key[0].hex() != own:
-            found.add_interval(key, low, high)
-    return found
-
-
-def _reason(code: StopCode, message: str, hint: str, evidence: dict[str, str]) -> StopReason:
-    return StopReason(code=code, message=message, hint=hint, evidence=evidence, since_unix=unix_now())
-
-
-def _disk_reason(error: OSError, config: JournalConfig) -> StopReason:
-    if error.errno in _DISK_FULL_ERRNOS:
-        return _reason(
-            StopCode.DISK_FULL,
-            f"no space left for the journal in {config.directory}",
-            "Free space or lower the retention; the stream resumes by itself.",
-            {},
-        )
-    return _reason(
-        StopCode.DISK_FAILED,
-        f"the disk under {config.directory} failed: {error}",
-        "Check the disk. What it holds is read back before each retry; nothing unsynced was ever published.",
-        {},
-    )

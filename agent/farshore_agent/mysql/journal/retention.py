@@ -9,7 +9,6 @@ holds DIR/lock. This module must not know connections.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
@@ -136,7 +135,3 @@ def disk_bytes(journal: JournalDirectory) -> int:
         for path in (journal.segment(name) / file for file in journal.files(name)):
             total += path.stat().st_size if path.exists() else 0
     return total
-
-
-def unix_now() -> float:
-    return time.time()

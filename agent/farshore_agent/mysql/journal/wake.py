@@ -1,6 +1,7 @@
 """One byte from the receiver to the server process whenever more is durable, so that the server need not poll.
 
-Lost bytes only cost time: the server also looks by itself every WAKE_SECONDS_MAX. This module must not know what changed.
+Lost bytes only cost time: the server also looks by itself every WAKE_SECONDS_MAX. This module must not know what
+changed.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ class TableWork:
     plan: TablePlan
     pieces: tuple[Piece, ...]
     label: str
+    rows_estimate: int
     bytes_estimate: int
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from farshore_agent.mysql.seed import sql
 from farshore_agent.mysql.seed.rows import Column
@@ -85,6 +85,16 @@ class Schema:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Tablespace:
+    """A general tablespace."""
+
+    name: str
+    block_bytes: int
+    """FILE_BLOCK_SIZE for compressed tables; 0 for others."""
+    encrypted: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Catalogue:
     """Every definition on a server, system schemas and accounts aside."""
 
@@ -92,10 +102,7 @@ class Catalogue:
     tables: tuple[Table, ...] = ()
     programs: tuple[Program, ...] = ()
     """In an order in which they can be created, views apart: those may need each other."""
-    tablespaces: tuple[str, ...] = ()
-    """General tablespaces."""
-    histograms: tuple[str, ...] = field(default=(), compare=False)
-    """Columns with a histogram, `schema.table.column`."""
+    tablespaces: tuple[Tablespace, ...] = ()
 
     def digest(self) -> str:
         """Return a hash of all definitions; data and counters do not change it."""
@@ -129,13 +136,6 @@ def read_catalogue(session: Session, skip_schemas: Sequence[str]) -> Catalogue:
             *_events(session, hidden),
         ),
         tablespaces=_tablespaces(session),
-        histograms=tuple(
-            ".".join(row)
-            for row in session.ask(
-                "SELECT schema_name, table_name, column_name FROM information_schema.column_statistics "
-                f"WHERE schema_name NOT IN ({hidden}) ORDER BY 1, 2, 3"
-            ).names()
-        ),
     )
 
 
@@ -294,8 +294,9 @@ def _views(session: Session, hidden: str) -> list[Program]:
     ]
 
 
-def _tablespaces(session: Session) -> tuple[str, ...]:
+def _tablespaces(session: Session) -> tuple[Tablespace, ...]:
     rows = session.ask(
-        "SELECT name FROM information_schema.innodb_tablespaces WHERE space_type='General' AND name<>'mysql' ORDER BY 1"
+        "SELECT name, zip_page_size, encryption FROM information_schema.innodb_tablespaces "
+        "WHERE space_type='General' AND name<>'mysql' ORDER BY 1"
     ).names()
-    return tuple(row[0] for row in rows)
+    return tuple(Tablespace(name=name, block_bytes=int(size or 0), encrypted=key == "Y") for name, size, key in rows)

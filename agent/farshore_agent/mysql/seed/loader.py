@@ -114,9 +114,9 @@ class Loader:
                 self._failure = error
         if first:
             self._board.stop()
-            self._epoch.close()
             self._source.abort_all()
             self._target.abort_all()
+            self._epoch.close()
             self._board.rows_done.set()
 
     # -- rows ---------------------------------------------------------------------------------------------------

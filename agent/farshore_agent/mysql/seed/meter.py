@@ -77,6 +77,11 @@ class Meter:
         with self._guard:
             self._done += 1
 
+    def rows_of(self, table: str) -> int:
+        """Return the rows of a table copied so far."""
+        with self._guard:
+            return self._tables[table].rows
+
     def totals(self) -> tuple[int, int]:
         """Return rows and bytes copied so far."""
         with self._guard:
