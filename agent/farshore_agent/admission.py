@@ -66,6 +66,8 @@ def still_holds(record: Record, order: Order) -> Refused | None:
     step = order.step
     if order.token < record.token:
         return Refused("stale_token", f"token {order.token} is older than {record.token}")
+    if step.name == "enrol" and not record.enrolled and 0 < record.epoch >= step.epoch:
+        return Refused("stale_epoch_command", f"protection was ended here in epoch {record.epoch}")
     if step.name != "enrol" and not record.enrolled:
         return Refused("not_enrolled", "this side has no record; it takes nothing but enrolment")
     if step.epoch < record.epoch:

@@ -46,6 +46,7 @@ def assemble(record: Record, seen: Seen, work: Work) -> SideReport:
         drained=work.drained,
         draining=work.draining,
         seeding=work.seeding,
+        seeded_for=record.seeded_for,
         zero=seen.zero,
         stopped=seen.stopped,
         position=seen.position,

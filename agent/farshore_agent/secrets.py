@@ -56,17 +56,23 @@ class Secrets:
     def __init__(self, redactor: Redactor | None = None) -> None:
         self.redactor = redactor or Redactor()
         self._warned: set[str] = set()
+        self._variables: set[str] = set()
 
     def resolve(self, reference: str) -> str:
         """Return the value behind a reference; raises Permanent("secret_missing") that says which one and why."""
         if reference.startswith("env:"):
             value = _from_environment(reference)
+            self._variables.add(reference.removeprefix("env:"))
         elif reference.startswith("file:"):
             value = self._from_file(reference)
         else:
             raise _missing(reference, "it is neither env:NAME nor file:/PATH", "correct the reference")
         self.redactor.learn(value)
         return value
+
+    def environment(self) -> dict[str, str]:
+        """Return this process's environment for a child, without the variables that held secrets."""
+        return {name: value for name, value in os.environ.items() if name not in self._variables}
 
     def _from_file(self, reference: str) -> str:
         path = Path(reference.removeprefix("file:"))

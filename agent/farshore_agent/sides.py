@@ -155,7 +155,7 @@ class Sides:
             return
         assignment = Assignment(message)
         if assignment != old:
-            assignments.save(self._root, assignment)
+            self._remember(assignment)
         side.assignment = assignment
         if old is None or not old.served or old.assign.document != message.document or _renewed(old, message):
             self._serve(side, message)
@@ -172,7 +172,7 @@ class Sides:
         side.holder.close()
         if self._is_protected(side):
             side.assignment = old._replace(served=False)
-            assignments.save(self._root, side.assignment)
+            self._remember(side.assignment)
         else:
             side.assignment = None
             assignments.forget(self._root, message.pair, message.side)
@@ -220,6 +220,13 @@ class Sides:
             directory=directory,
             secret=self._secrets.resolve,
         )
+
+    def _remember(self, assignment: Assignment) -> None:
+        """Make an assignment durable; without space it is served all the same, until the next restart."""
+        try:
+            assignments.save(self._root, assignment)
+        except FarshoreError as error:
+            _log.error("assignment not kept", pair=assignment.assign.pair, code=error.code, reason=error.message)
 
     def _is_protected(self, side: _Side) -> bool:
         try:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from farshore_schema.documents import MySQLPair, Site
+from farshore_schema.validate import message_of
 
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 """Pulumi's wire value for "known only after other resources were made" (pulumi.runtime.rpc.UNKNOWN)."""
@@ -86,15 +87,7 @@ def _judge(item: Mapping[str, Any], unknown: tuple[Path, ...]) -> bool:
 
 def _failure(item: Mapping[str, Any]) -> Failure:
     field = ".".join(str(part) for part in item["loc"])
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "extra_forbidden":
-        message = "is not a field of this document"
-    elif item["type"] == "string_pattern_mismatch" and field.endswith("password"):
-        # Never the value: somebody may have put the secret itself here.
-        message = (
-            "must be a reference that the agent resolves, env:NAME or file:/absolute/path, never the secret itself"
-        )
-    return Failure(field=field, reason=message)
+    return Failure(field=field, reason=message_of(str(item["type"]), field, str(item["msg"])))
 
 
 def canonical(document: BaseModel) -> dict[str, Any]:

@@ -216,10 +216,13 @@ class Loop:
         """Carry out a step that is one transaction on the store."""
         snapshot, view = visit.snapshot, visit.op
         _log.info("step stored", pair=snapshot.pair, step=step.name, epoch=step.epoch, reason=step.reason)
-        error = visit.answer.error if visit.answer is not None else None
+        answer = visit.answer
+        error = answer.error if answer is not None else None
         role = snapshot.role.value if snapshot.role else None
         changes: list[Change] = []
         site = ""
+        if view is not None and answer is not None:
+            view = journal.answered(view, answer.step, snapshot.site(answer.side), visit.now, answer)
         if step.name == "decide" and step.role is not None:
             role, site = _decision(step, view, visit.now), snapshot.site(step.role.active)
             changes.append(put(keys.role(snapshot.pair), role))

@@ -81,6 +81,7 @@ class SideReport(Value):
     prepared_epoch: int = 0
     drained: Receipt | None = None
     draining: Receipt | None = None
+    seeded_for: str = ""
     seeding: bool = False
     zero: bool = False
     stopped: str = ""

@@ -116,6 +116,7 @@ class Facts(NamedTuple):
     stopped: str = ""  # code of the reason why the stream cannot go on by itself, "" while it can
     enrolled: bool = True  # False: the agent has no record of this side, or ended protection here (R5)
     draining: Receipt | None = None  # the drain under way here, so that it is not asked for again
+    seeded_for: str = ""  # operation whose consent the last complete seed here used up
     peer_ready: bool | None = None  # this gateway logged in at the other side within the last minutes (R6)
 
 

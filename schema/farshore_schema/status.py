@@ -239,15 +239,6 @@ class PlanResult(Value):
     active_site: str | None = None
 
 
-class SitePut(Value):
-    """Declare a site."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    document: Site
-    create: bool = False  # as for pairs: raises the incarnation (R24)
-
-
 class SiteView(Value):
     """A site as the API shows it."""
 

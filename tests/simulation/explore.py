@@ -25,7 +25,7 @@ from tests.simulation.world import Options, Site, Tables, World, start
 
 STATES_MAX = 6_000_000  # about 4 GB; a world that needs more is not small
 SETTLE_MOVES_MAX = 400
-URGENCY = ("report", "store", "journal", "apply", "class", "full copy", "delayed", "deliver", "nobody", "send")
+URGENCY = ("report", "store", "journal", "apply", "full copy", "delayed", "deliver", "nobody", "send")
 
 
 class Verdict(NamedTuple):

@@ -130,9 +130,7 @@ class Nature:
                 missing = other.executed & ~(site.received | site.executed)
                 first = missing & -missing
                 if missing:
-                    add("journal", site._replace(received=site.received | first), first)
-                elif self.options.sync and not site.zero:
-                    add("class zero", site._replace(zero=True))
+                    add("journal", site._replace(received=site.received | first, zero=missing == first), first)
             todo = site.received & ~site.executed
             if todo and site.up and site.alive and not site.writable and not site.stopped:
                 add("apply", site._replace(executed=site.executed | (todo & -todo)))

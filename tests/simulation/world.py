@@ -150,7 +150,7 @@ def start(options: Options, tables: Tables) -> World:
         receipt = Receipt("b", 2, "0")
         fenced = Record(1, 2, fenced_epoch=2, stream_epoch=2, base="complete", receipt=receipt, enrolled=True)
         a = Site("a", opened, writable=True, lasting=True)
-        b = Site("b", fenced, writable=False, lasting=False, receiving=True, zero=options.sync)
+        b = Site("b", fenced, writable=False, lasting=False, receiving=True, zero=True)
         role, op, grants = Role("a", 2, "initial"), None, ()
     return World(
         a=tables.sites.number(a),

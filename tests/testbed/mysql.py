@@ -29,6 +29,7 @@ from tests.testbed.mysql_install import MySQLInstallation, mysql_installation
 from tests.testbed.places import TestBedError, exclusive, say
 from tests.testbed.ports import LOOPBACK, release_port, reserve_port
 from tests.testbed.processes import end, spawn
+from tests.testbed.waiting import wait_until
 
 __all__ = ["DEFAULTS", "MySQLServer", "mysql_program", "prepare_template", "schema_objects", "table_checksums"]
 
@@ -70,7 +71,7 @@ _server_ids = itertools.count(os.getpid() * 64 % 2_000_000_000 + 1)
 
 
 class MySQLServer:
-    """One MySQL server on loopback, with a data directory of its own; a context manager that ends it."""
+    """One MySQL server on loopback, with a data directory of its own; a context manager that ends and removes it."""
 
     def __init__(self, directory: Path, *, name: str, options: Sequence[str]) -> None:
         self.name = name
@@ -161,9 +162,14 @@ class MySQLServer:
         self.start(*extra_options)
 
     def pause(self) -> None:
-        """Freeze the process: connections stay open and nothing answers, as with a hung machine."""
+        """Freeze the process: connections stay open and nothing answers, as with a hung machine.
+
+        Returns when every thread stands still; the signal alone takes effect a moment later.
+        """
         os.kill(self.pid, signal.SIGSTOP)
         self._paused = True
+        tasks = Path(f"/proc/{self.pid}/task")
+        wait_until(lambda: set(map(_state, tasks.iterdir())) == {"T"}, f"{self.name} stands still")
 
     def resume(self) -> None:
         """Let a paused process go on; does nothing to one that runs."""
@@ -213,10 +219,12 @@ class MySQLServer:
         return str(self.scalar("SELECT @@GLOBAL.gtid_executed")).replace("\n", "")
 
     def remove(self) -> None:
-        """Kill the server if it runs, and delete its files."""
+        """Kill the server if it runs and delete its data; option file and error log stay for a look."""
         self.kill()
-        shutil.rmtree(self.home, ignore_errors=True)
-        self._forget()
+        shutil.rmtree(self.datadir, ignore_errors=True)
+        release_port(self.port)
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
@@ -224,14 +232,8 @@ class MySQLServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A clean shutdown costs a second and proves nothing here; files stay for a look after a failure.
-        self.kill()
-        self._forget()
-
-    def _forget(self) -> None:
-        release_port(self.port)
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+        # A clean shutdown costs a second and proves nothing here; a data directory has hundreds of megabytes.
+        self.remove()
 
     def _socket_path(self) -> Path:
         path = self.home / "mysql.sock"
@@ -274,6 +276,11 @@ class MySQLServer:
         with self.error_log.open("rb") as log:
             log.seek(offset)
             return log.read().decode(errors="replace")
+
+
+def _state(task: Path) -> str:
+    """Return a thread's state letter (proc(5), the 3rd field of stat, after the name in brackets)."""
+    return (task / "stat").read_text().rsplit(")", 1)[1].split()[0]
 
 
 def _copy_template(installation: MySQLInstallation, datadir: Path) -> None:

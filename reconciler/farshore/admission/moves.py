@@ -33,9 +33,3 @@ def wanted(wish: Wish) -> Move:
     if wish.declared != wish.before or wish.acknowledged == wish.epoch:
         return "switchover"
     return "moved_elsewhere"
-
-
-def may_ignore_epoch_guard(wish: Wish) -> bool:
-    """Say whether the caller has named the present truth in the document itself, so that an older `if_epoch` is no
-    reason to refuse: it adopts the move, or acknowledges its epoch."""
-    return wanted(wish) == "adopt" or wish.acknowledged == wish.epoch

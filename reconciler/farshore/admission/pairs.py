@@ -38,7 +38,7 @@ class Judgement:
     move: moves.Move = "stay"
     spec: PairRecord | None = None  # valid when there are no failures
     operation: OperationView | None = None  # the one that the PUT creates
-    caused: str | None = None  # id of the open operation that this declaration asked for, now or before
+    caused: str | None = None  # id of the operation that it creates, or of the switchover that it asked for before
     guards: list[Guard] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
 
@@ -112,8 +112,6 @@ def _birth(desk: Desk, judgement: Judgement, request: PairPut, by: str, look: Lo
     judgement.warnings = looks.warnings(look, new=True, changed=())
     if request.if_generation:
         judgement.failures.insert(0, refusals.stale_generation(name, request.if_generation, judgement.now))
-    if request.if_epoch:
-        judgement.failures.insert(0, refusals.stale_epoch(name, request.if_epoch, judgement.now))
     grave = desk.records.grave(name)
     judgement.guards += [unchanged(keys.spec(name), None), unchanged(keys.grave(name), grave)]
     _bind(desk, judgement, name, ServersRecord(), look)
@@ -175,11 +173,13 @@ def _roles(desk: Desk, judgement: Judgement, old: PairRecord, request: PairPut, 
     if judgement.move == "moved_elsewhere":
         judgement.failures.append(refusals.role_moved(old, role, now))
         return
-    if request.if_epoch not in (None, role.epoch) and not moves.may_ignore_epoch_guard(wish) and not judgement.caused:
+    if judgement.move != "switchover":
+        return
+    knows = request.if_epoch is None or role.knows(request.if_epoch) or document.acknowledge_epoch == role.epoch
+    if not knows:
         judgement.failures.append(refusals.stale_epoch(document.name, request.if_epoch or 0, now))
         return
-    if judgement.move == "switchover":
-        _switchover(desk, judgement, old, request, by)
+    _switchover(desk, judgement, old, request, by)
 
 
 def _switchover(desk: Desk, judgement: Judgement, old: PairRecord, request: PairPut, by: str) -> None:
@@ -214,8 +214,6 @@ def _switchover(desk: Desk, judgement: Judgement, old: PairRecord, request: Pair
 def _undecided(desk: Desk, judgement: Judgement, old: PairRecord, request: PairPut, by: str, look: Look) -> None:
     """A pair whose first role was never decided: its protection is asked for again, or its consent corrected."""
     now, document = judgement.now, request.document
-    if request.if_epoch:
-        judgement.failures.append(refusals.stale_epoch(document.name, request.if_epoch, now))
     if now.operation is None:
         target = peer(preferred_side(document))
         server = look.servers.get(target) or (now.servers.value.of(target) if now.servers else None) or ""
@@ -262,12 +260,9 @@ def _ask(judgement: Judgement, operation: OperationView) -> None:
 
 
 def _asked_before(old: PairRecord, operation: OperationView | None) -> str | None:
-    """Return the open operation that the present declaration asked for: a repeated PUT names it again."""
-    if operation is None:
-        return None
-    if operation.verb == "protect" or (old.undo is not None and old.undo.operation == operation.id):
-        return operation.id
-    return None
+    """Return the open switchover that the present declaration asked for: a repeated PUT names it again."""
+    asked = operation is not None and old.undo is not None and old.undo.operation == operation.id
+    return operation.id if asked and operation else None
 
 
 def _bind(desk: Desk, judgement: Judgement, name: str, bound: ServersRecord, look: Look) -> None:

@@ -7,30 +7,29 @@ from typing import Final
 from farshore.admission.desk import Decided, Desk, settle
 from farshore.store import Delete, keys
 from farshore.store.records import SiteRecord, put, unchanged
+from farshore_schema.documents import Site
 from farshore_schema.errors import Refused
-from farshore_schema.status import SitePut, SiteView
+from farshore_schema.status import SiteView
 
 _NAMED_MAX: Final = 5  # pairs that a refusal names
 
 
-def put_site(desk: Desk, name: str, request: SitePut) -> SiteView:
-    """Accept a declared site. Idempotent."""
-    if request.document.name != name:
-        raise Refused(
-            "invalid_request", f'the document names "{request.document.name}", the address "{name}"', field="name"
-        )
+def put_site(desk: Desk, name: str, document: Site, *, create: bool = False) -> SiteView:
+    """Accept a declared site. Idempotent; `create` adopts an existing one and raises its incarnation."""
+    if document.name != name:
+        raise Refused("invalid_request", f'the document names "{document.name}", the address "{name}"', field="name")
 
     def consider() -> tuple[Decided, SiteView]:
         found = desk.records.site(name)
         if found is None:
-            fresh = SiteRecord(document=request.document, created=desk.clock.now())
+            fresh = SiteRecord(document=document, created=desk.clock.now())
         else:
             old = found.value
             fresh = old.model_copy(
                 update={
-                    "document": request.document,
-                    "generation": old.generation + (old.document != request.document),
-                    "incarnation": old.incarnation + request.create,
+                    "document": document,
+                    "generation": old.generation + (old.document != document),
+                    "incarnation": old.incarnation + create,
                 }
             )
         if found is not None and fresh == found.value:

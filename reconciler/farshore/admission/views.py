@@ -1,11 +1,14 @@
 """A pair as people see it: the declaration, with the loop's report brought up to the store's newest truth."""
 
+from typing import Final
+
 from farshore.admission.desk import site_of
 from farshore.store.records import PairRecord, PairRecords, RoleRecord
-from farshore_schema.roles import peer
-from farshore_schema.status import OperationView, PairStatus, PairView, RoleStatus
+from farshore_schema.roles import Verb, peer
+from farshore_schema.status import OperationView, PairStatus, PairView, Phase, RoleStatus
 
-NO_REPORT = PairStatus()
+NO_REPORT: Final = PairStatus()
+_PHASES: Final[dict[Verb, Phase]] = {"switchover": "switching", "failover": "switching", "remove": "removing"}
 
 
 def pair_view(now: PairRecords, report: PairStatus | None = None) -> PairView:
@@ -29,6 +32,7 @@ def view_of(spec: PairRecord, role: RoleRecord | None, operation: OperationView 
     fresh: dict[str, object] = {"role": role_status(spec, role)}
     if operation is not None:
         fresh["operation"] = operation
+        fresh["phase"] = _PHASES.get(operation.verb, report.phase) if operation.state == "open" else report.phase
     return PairView(
         document=spec.document,
         generation=spec.generation,

@@ -37,7 +37,7 @@ def validate(file: File, as_json: bool = Output) -> None:
 
     Example: farshore validate dr-site.yaml
     """
-    result = read_documents(_text(file), source=file)
+    result = read_documents(_text(file))
     printer = out(as_json)
     if as_json:
         printer.value({"documents": len(result.documents), "failures": [f._asdict() for f in result.failures]})
@@ -59,7 +59,7 @@ def apply(
 
     Example: farshore apply dr-site.yaml --dry-run
     """
-    result = read_documents(_text(file), source=file)
+    result = read_documents(_text(file))
     if result.failures:
         first = result.failures[0]
         raise Refused(

@@ -5,7 +5,7 @@ A seed is emitted here and nowhere else, and only with a consent that names the 
 
 from farshore.plan.steady import steady
 from farshore.plan.view import Seen, command, is_fenced, is_following, is_open, is_recorded, is_up, stopped_reason, wait
-from farshore_schema.roles import Facts, Operation, Role, Side, Step, peer
+from farshore_schema.roles import SIDES, Facts, Operation, Role, Side, Step, peer
 
 
 def protect(role: Role, op: Operation, seen: Seen) -> Step:
@@ -28,7 +28,7 @@ def reprotect(role: Role, op: Operation, seen: Seen) -> Step:
 
 def remove(role: Role, op: Operation, seen: Seen) -> Step:
     """End protection on the active side first, then on the standby; data is kept, the standby stays read-only (R20)."""
-    if op.abort:
+    if op.abort and not any(_is_ended(seen[side], role) for side in SIDES):
         return Step("finish", outcome="aborted", reason="aborted")
     if role.epoch != op.epoch:
         return Step("finish", outcome="failed", reason="role_moved")
@@ -36,12 +36,17 @@ def remove(role: Role, op: Operation, seen: Seen) -> Step:
         facts = seen[side]
         if facts is None:
             return wait(code)
-        if facts.epoch >= role.epoch and not facts.enrolled:
-            continue  # ended here already: the record was taken back, its epoch stays
+        if _is_ended(facts, role):
+            continue
         if is_recorded(facts) and not is_up(facts):
             return wait(code.replace("unreachable", "db_down"))
         return command(Step("cleanup", side, role.epoch), role, op, seen)
     return Step("finish", outcome="done")
+
+
+def _is_ended(facts: Facts | None, role: Role) -> bool:
+    """Return whether protection was ended on this side: its record was taken back, its epoch stays."""
+    return facts is not None and not facts.enrolled and facts.epoch >= role.epoch
 
 
 def _copy(role: Role, op: Operation, seen: Seen) -> Step:
@@ -79,6 +84,8 @@ def _seed(role: Role, op: Operation, seen: Seen, standby: Facts) -> Step:
     consent = op.consent
     if consent is None or consent.side != side or consent.epoch != op.epoch:
         return wait(stopped_reason(standby) if standby.stopped else "no_consent")
+    if standby.base == "complete" and standby.seeded_for == op.id:
+        return wait(stopped_reason(standby))  # this consent was used: another copy needs another one
     if not standby.server:
         return wait("unknown_server")
     if consent.server != standby.server:

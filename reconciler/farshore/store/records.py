@@ -64,20 +64,52 @@ class PairRecord(Record):
 
 
 class RoleRecord(Record):
-    """The decision: which side is active since which epoch, why the other cannot commit, and who decided."""
+    """The decision: which side is active since which epoch, why the other cannot commit, and who moved it there.
+
+    A decision that leaves the active side where it is (an abort) takes a new epoch but is no move: `decided` keeps who
+    moved it and when.
+    """
 
     active: Side
     epoch: int
     evidence: Evidence
     receipt: Receipt | None = None
-    since: str  # RFC 3339, UTC
+    since: str  # RFC 3339, UTC: active there since
     by: str = ""
     reason: str = ""
-    operation: str = ""  # id of the operation that decided
+    operation: str = ""  # id of the operation that moved it
+    moved_epoch: int | None = None  # of the last decision that moved the active side; 0: never; None: not recorded
 
     def role(self) -> Role:
         """Return the part that decides."""
         return Role(self.active, self.epoch, self.evidence, self.receipt)
+
+    def knows(self, epoch: int) -> bool:
+        """Say whether somebody who last saw this epoch knows where the active side is now."""
+        if epoch == self.epoch:
+            return True
+        moved = self.moved_epoch
+        if moved is None:
+            moved = 0 if self.evidence == "initial" else self.epoch
+        return moved <= epoch < self.epoch
+
+
+def decided(
+    before: RoleRecord | None, role: Role, *, at: str, by: str, reason: str = "", operation: str = ""
+) -> RoleRecord:
+    """Return the record of a new decision; the story of the last move stays when the active side does."""
+    stays = before is not None and before.active == role.active
+    return RoleRecord(
+        active=role.active,
+        epoch=role.epoch,
+        evidence=role.evidence,
+        receipt=role.receipt,
+        since=before.since if stays and before else at,
+        by=before.by if stays and before else by,
+        reason=before.reason if stays and before else reason,
+        operation=before.operation if stays and before else operation,
+        moved_epoch=before.moved_epoch if stays and before else 0 if role.evidence == "initial" else role.epoch,
+    )
 
 
 class UsesRecord(Record):
@@ -141,8 +173,8 @@ class TokenRecord(Record):
     """A bearer token, by its hash. Agents have tokens too, bound to their sites."""
 
     id: str
-    name: str
     role: TokenRole
+    note: str = ""  # whose it is
     sites: tuple[str, ...] = ()  # of an agent
     created: str
     by: str = ""

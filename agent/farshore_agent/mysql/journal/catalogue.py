@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -72,6 +74,7 @@ class JournalDirectory:
         self.secrets = path / "secrets"
         self.position = path / "position"
         self.lock = path / "lock"
+        self._editing = threading.Lock()
 
     def segment(self, name: str) -> Path:
         return self.segments / name
@@ -94,7 +97,7 @@ class JournalDirectory:
         for directory in (self.segments, self.run, self.secrets):
             self.disk.make_directory(directory)
         if not (self.path / "catalogue.json").exists():
-            self.write_catalogue(Catalogue(pair=pair))
+            self._write_catalogue(Catalogue(pair=pair))
         catalogue = self.catalogue()
         if catalogue.pair != pair:
             raise Permanent(
@@ -128,7 +131,15 @@ class JournalDirectory:
             detached=bool(document["detached"]),
         )
 
-    def write_catalogue(self, catalogue: Catalogue) -> None:
+    def edit_catalogue(self, change: Callable[[Catalogue], Catalogue]) -> None:
+        """Replace the catalogue by `change` of it; threads of one process take turns."""
+        with self._editing:
+            self._write_catalogue(change(self.catalogue()))
+
+    def set_detached(self, detached: bool) -> None:
+        self.edit_catalogue(lambda catalogue: replace(catalogue, detached=detached))
+
+    def _write_catalogue(self, catalogue: Catalogue) -> None:
         self.disk.replace(self.path / "catalogue.json", encode_json(asdict(catalogue)))
 
     # ---- segments
@@ -154,21 +165,21 @@ class JournalDirectory:
         The directory comes first and the catalogue last: after a crash in between, the directory is no segment and the
         next call empties and reuses its name.
         """
-        catalogue = self.catalogue()
-        record = replace(record, name=_free_name(record, catalogue.segments))
+        record = replace(record, name=_free_name(record, self.catalogue().segments))
         directory = self.segment(record.name)
         if directory.exists():
             self._remove_files(directory)
         self.disk.make_directory(directory)
         self.disk.replace(directory / "index", b"")
         self.write_record(record)
-        self.write_catalogue(replace(catalogue, segments=(*catalogue.segments, record.name)))
+        self.edit_catalogue(lambda before: replace(before, segments=(*before.segments, record.name)))
         return record
 
     def drop_segment(self, name: str) -> None:
         """Forget a segment, then remove its files."""
-        catalogue = self.catalogue()
-        self.write_catalogue(replace(catalogue, segments=tuple(other for other in catalogue.segments if other != name)))
+        self.edit_catalogue(
+            lambda before: replace(before, segments=tuple(other for other in before.segments if other != name))
+        )
         directory = self.segment(name)
         self._remove_files(directory)
         self.disk.remove_directory(directory)

@@ -77,8 +77,34 @@ class JournalConfig:
     """For a new segment: it contains everything after this set. None: the source's present gtid_executed."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Listening:
+    """Settings of the server process: few, so that a role change does not restart it."""
+
+    host: str
+    port: int
+    """0 chooses one and keeps it."""
+
+
+def encode_listening(config: JournalConfig) -> str:
+    """The text of DIR/run/server.json."""
+    document = {"version": CONFIG_VERSION, "host": config.listen_host, "port": config.listen_port}
+    return json.dumps(document, indent=1, sort_keys=True) + "\n"
+
+
+def decode_listening(text: str) -> Listening:
+    """Raises Permanent when the text was written by another version or is damaged."""
+    try:
+        document: dict[str, Any] = json.loads(text)
+        if document.pop("version") != CONFIG_VERSION:
+            raise ValueError("another version")
+        return Listening(**document)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(error) from error
+
+
 def encode(config: JournalConfig) -> str:
-    """The text of DIR/run/receiver.json and server.json."""
+    """The text of DIR/run/receiver.json."""
     return json.dumps({"version": CONFIG_VERSION, **asdict(config)}, default=str, indent=1, sort_keys=True) + "\n"
 
 
@@ -105,7 +131,11 @@ def decode(text: str) -> JournalConfig:
             }
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Permanent(
-            f"the settings of the journal process cannot be read ({error})",
-            hint="Start it through the agent, which writes them again.",
-        ) from error
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> Permanent:
+    return Permanent(
+        f"the settings of the journal process cannot be read ({error})",
+        hint="Start it through the agent, which writes them again.",
+    )

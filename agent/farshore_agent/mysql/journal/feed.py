@@ -11,6 +11,7 @@ import struct
 import time
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from farshore_agent.mysql.journal import events, wire
@@ -66,9 +67,6 @@ class Feed:
             if follower is None:
                 return
             record = self._enter(follower)
-
-    def _path(self) -> str:
-        return str(self._reader.journal.segment(self.place.segment) / self.place.file)
 
     def _enter(self, place: Place) -> SegmentRecord:
         record = self._reader.check_start(place.segment, self._have)
@@ -130,13 +128,13 @@ class Feed:
             while filled - pos >= events.HEADER_BYTES:
                 _, kind, _, size, _, _ = unpack(window, pos)
                 if size < events.EVENT_BYTES_MIN:
-                    raise damaged(self._file_path(), began + pos, "no event header")
+                    raise damaged(self._path(), began + pos, "no event header")
                 stop = pos + size
                 if stop > filled:
                     break
                 event = view[pos:stop]
                 if crc32(event) != residue:
-                    raise damaged(self._file_path(), began + pos, f"wrong checksum in an event of type {kind}")
+                    raise damaged(self._path(), began + pos, f"wrong checksum in an event of type {kind}")
                 if kind == events.GTID or kind == events.GTID_TAGGED:
                     skip = self._known(event, began + pos)
                     if skip:
@@ -150,7 +148,7 @@ class Feed:
             self.position = began + pos
         return pos
 
-    def _file_path(self) -> "os.PathLike[str]":
+    def _path(self) -> Path:
         return self._reader.journal.segment(self.place.segment) / self.place.file
 
     def _known(self, event: memoryview, at: int) -> int:
@@ -158,7 +156,7 @@ class Feed:
         try:
             key, gno, length, _ = events.read_gtid(event, 0)
         except events.EventSyntaxError as error:
-            raise damaged(self._file_path(), at, str(error)) from error
+            raise damaged(self._path(), at, str(error)) from error
         if self._have.contains(key, gno):
             return length
         self._have.add(key, gno)
@@ -168,9 +166,9 @@ class Feed:
         """Send an event larger than the window in pieces, after a pass that checks it."""
         size = events.read_header(self._window, 0).size
         if self.position + size > limit:
-            raise damaged(self._file_path(), self.position, "an event ends behind the durable position")
+            raise damaged(self._path(), self.position, "an event ends behind the durable position")
         if file_crc(fd, self.position, size) != events.CRC_RESIDUE:
-            raise damaged(self._file_path(), self.position, "wrong checksum in a large event")
+            raise damaged(self._path(), self.position, "wrong checksum in a large event")
         at, left, status = self.position, size, bytes([wire.OK])
         while True:
             length = min(left + len(status), wire.PACKET_BYTES_MAX)

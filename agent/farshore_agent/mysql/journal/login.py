@@ -83,6 +83,14 @@ def accept_login(
         raise LoginRefused("the peer did not ask for TLS")
     secured = PacketChannel(tls.wrap_socket(sock, server_side=True))
     secured.sequence = channel.sequence
+    try:
+        return secured, _authenticate(secured, account, salt)
+    except BaseException:
+        secured.sock.close()  # the caller only knows the socket that TLS took over
+        raise
+
+
+def _authenticate(secured: PacketChannel, account: Account, salt: bytes) -> str:
     user, scramble, plugin = _parse_login(secured.receive(bytes_max=LOGIN_PACKET_BYTES_MAX))
     if plugin != PLUGIN or len(scramble) != SCRAMBLE_BYTES:
         secured.send(b"\xfe" + PLUGIN + b"\x00" + salt + b"\x00")
@@ -93,7 +101,7 @@ def accept_login(
         raise LoginRefused(f"access denied for user {user!r}")
     secured.send(_FAST_AUTH_OK)
     secured.send_ok()
-    return secured, user
+    return user
 
 
 def _u32(raw: bytes) -> int:

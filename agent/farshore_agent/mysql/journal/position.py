@@ -21,8 +21,9 @@ from farshore_agent.mysql.journal.disk import PRIVATE_FILE
 from farshore_agent.mysql.journal.errors import Corrupt
 
 _MAGIC: Final = b"FSHPOS01"
-_HEAD: Final = struct.Struct("<8sQQQQHH")
-"""magic, sequence, position, start generation, published at (Unix microseconds), lengths of segment and file name"""
+_HEAD: Final = struct.Struct("<8sQQQQBHH")
+"""magic, sequence, position, start generation, published at (Unix microseconds), sealed, lengths of the segment's and
+the file's name"""
 _SLOT_BYTES: Final = 1024
 _CRC_AT: Final = _SLOT_BYTES - 4
 _NAMES_BYTES_MAX: Final = _CRC_AT - _HEAD.size
@@ -41,6 +42,8 @@ class Published:
     """Bytes of `file` that are durable and end with a whole transaction."""
     start_generation: int
     """Of the segment's record (see catalogue); a change means that its start set was replaced."""
+    sealed: bool
+    """Nothing will follow in this segment."""
     published_unix: float
 
 
@@ -56,16 +59,16 @@ class PositionWriter:
         last = _newest(self._map)
         self._sequence = last.sequence if last else 0
 
-    def publish(self, *, segment: str, file: str, position: int, start_generation: int) -> None:
+    def publish(self, *, segment: str, file: str, position: int, start_generation: int, sealed: bool) -> None:
         """Make a position visible. The caller has synced everything up to it."""
-        names = segment.encode() + file.encode()
+        raw_segment, raw_file = segment.encode(), file.encode()
+        names = raw_segment + raw_file
         if len(names) > _NAMES_BYTES_MAX:
             raise ValueError("names too long for the published position")
         self._sequence += 1
         now = int(time.time() * 1e6)
-        head = _HEAD.pack(
-            _MAGIC, self._sequence, position, start_generation, now, len(segment.encode()), len(file.encode())
-        )
+        lengths = (len(raw_segment), len(raw_file))
+        head = _HEAD.pack(_MAGIC, self._sequence, position, start_generation, now, sealed, *lengths)
         slot = (head + names).ljust(_CRC_AT, b"\0")
         at = (self._sequence & 1) * _SLOT_BYTES
         self._map[at : at + _SLOT_BYTES] = slot + zlib.crc32(slot).to_bytes(4, "little")
@@ -114,7 +117,7 @@ def _newest(mapped: mmap.mmap) -> Published | None:
 def _slot(raw: bytes) -> Published | None:
     if zlib.crc32(raw[:_CRC_AT]) != int.from_bytes(raw[_CRC_AT:], "little"):
         return None
-    magic, sequence, position, generation, micros, segment_bytes, file_bytes = _HEAD.unpack_from(raw)
+    magic, sequence, position, generation, micros, sealed, segment_bytes, file_bytes = _HEAD.unpack_from(raw)
     if magic != _MAGIC:
         return None
     names = raw[_HEAD.size :]
@@ -124,6 +127,7 @@ def _slot(raw: bytes) -> Published | None:
         file=names[segment_bytes : segment_bytes + file_bytes].decode(),
         position=position,
         start_generation=generation,
+        sealed=bool(sealed),
         published_unix=micros / 1e6,
     )
 

@@ -1,7 +1,7 @@
 """The reading end of a journal: which file a replica starts in, and how far each file may be read.
 
-Nothing beyond the published position is ever read, so nothing served can be taken back. Readers take no lock and hold no
-state of the writer: the documents are replaced atomically and files only grow or go. This module must not know
+Nothing beyond the published position is ever read, so nothing served can be taken back. Readers take no lock and hold
+no state of the writer: the documents are replaced atomically and files only grow or go. This module must not know
 connections.
 """
 
@@ -18,6 +18,8 @@ from farshore_agent.mysql.journal.position import PositionReader, Published
 from farshore_agent.mysql.journal.scan import read_previous
 
 PREVIOUS_CACHE_MAX: Final = 4096
+TEXT_CHARACTERS_MAX: Final = 400
+"""MySQL cuts the texts of errors off at about 500."""
 
 
 class NotServable(Permanent):
@@ -71,8 +73,11 @@ class JournalReader:
         if published is None:
             return Limit(position=0, closed=False, start_generation=0)
         if published.segment == place.segment and published.file == place.file:
-            closed = self.journal.record(place.segment).sealed
-            return Limit(position=published.position, closed=closed, start_generation=published.start_generation)
+            return Limit(
+                position=published.position,
+                closed=published.sealed,
+                start_generation=published.start_generation,
+            )
         # Every file before the published one is complete: rotation syncs the old file before it publishes the new.
         size = (self.journal.segment(place.segment) / place.file).stat().st_size
         return Limit(position=size, closed=True, start_generation=0)
@@ -93,12 +98,12 @@ class JournalReader:
         return found
 
     def after(self, place: Place) -> Place | None:
-        """The file that follows `place`; None while there is none."""
+        """The file that follows `place`; None while there is none. Raises FileNotFoundError when `place` is gone."""
         places = self.places()
-        for before, follower in zip(places, places[1:], strict=False):
-            if before == place:
-                return follower
-        return None
+        if place not in places:
+            raise FileNotFoundError(f"retention removed {place.file}")
+        follower = places.index(place) + 1
+        return places[follower] if follower < len(places) else None
 
     # ---- where to start
 
@@ -138,6 +143,10 @@ class JournalReader:
             )
         return record
 
+    def close(self) -> None:
+        if self._positions is not None:
+            self._positions.close()
+
     def _previous_of(self, place: Place) -> GtidSet | None:
         found = self._previous.get(place)
         if found is None:
@@ -154,10 +163,7 @@ class JournalReader:
         return found
 
 
-_TEXT_CHARACTERS_MAX: Final = 400
-
-
 def _short(gtids: GtidSet) -> str:
-    """A set for an error text: MySQL cuts such texts off at about 500 characters."""
+    """A set for an error text."""
     text = str(gtids)
-    return text if len(text) <= _TEXT_CHARACTERS_MAX else text[:_TEXT_CHARACTERS_MAX] + "..."
+    return text if len(text) <= TEXT_CHARACTERS_MAX else text[:TEXT_CHARACTERS_MAX] + "..."

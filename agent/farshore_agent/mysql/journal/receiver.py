@@ -14,7 +14,8 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
@@ -110,7 +111,7 @@ class Receiver:
                 code="EpochTooOld",
             )
         if last.sealed and self._detached:  # that was said of the sealed stream
-            self._journal.write_catalogue(replace(self._journal.catalogue(), detached=False))
+            self._journal.set_detached(False)
             self._detached = False
         if not last.sealed or same:
             self._open(last)
@@ -336,7 +337,7 @@ class Receiver:
 
     def _detach(self) -> GtidSet:
         if not self._detached:
-            self._journal.write_catalogue(replace(self._journal.catalogue(), detached=True))
+            self._journal.set_detached(True)
             self._detached = True
         self._halt()
         if self._mode is not Mode.SEALED:
@@ -360,7 +361,7 @@ class Receiver:
             if self._mode is Mode.SEALED:
                 raise Permanent("the segment is sealed", hint="Start a stream with a newer epoch.", code="Sealed")
             if self._detached:
-                self._journal.write_catalogue(replace(self._journal.catalogue(), detached=False))
+                self._journal.set_detached(False)
             with self.changed:
                 self._faults = 0
                 self._detached = False
@@ -384,7 +385,7 @@ class Receiver:
             with self.changed:
                 self._mode = Mode.SEALED
                 self._stopped = None
-            self._journal.write_catalogue(replace(self._journal.catalogue(), detached=False))
+            self._journal.set_detached(False)
             return record
 
     def refresh_start(self) -> None:
@@ -392,6 +393,12 @@ class Receiver:
         if self.writer is None:
             raise Permanent("there is no segment yet", hint="Wait until the stream follows.", code="NoSegment")
         self._refresh(self.writer)
+
+    @contextmanager
+    def removing(self) -> Iterator[SegmentWriter | None]:
+        """Hold the segments still while retention removes files: no sealing, no new segment."""
+        with self._commands:
+            yield self.writer
 
     def end(self) -> GtidSet:
         return self.writer.end() if self.writer else GtidSet()

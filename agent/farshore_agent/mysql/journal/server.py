@@ -11,12 +11,12 @@ import os
 import socket
 import ssl
 import threading
-from dataclasses import replace
+from contextlib import closing
 from typing import Final
 
 from farshore_agent.mysql.journal import wire
 from farshore_agent.mysql.journal.catalogue import JournalDirectory
-from farshore_agent.mysql.journal.config import JournalConfig
+from farshore_agent.mysql.journal.config import Listening
 from farshore_agent.mysql.journal.control import CONTROL_VERSION
 from farshore_agent.mysql.journal.credentials import Credentials, server_key_file
 from farshore_agent.mysql.journal.disk import write_private
@@ -39,11 +39,11 @@ log = logging.getLogger("journal.server")
 class Server:
     """One listening journal. Construct, `start`, `close`."""
 
-    def __init__(self, journal: JournalDirectory, config: JournalConfig, credentials: Credentials) -> None:
+    def __init__(self, journal: JournalDirectory, listening: Listening, credentials: Credentials) -> None:
         """Bind and load credentials. Raises Permanent (port in use, damaged secrets) and FormatTooNew."""
         journal.check_format()
         self._journal = journal
-        self._config = config
+        self._listening = listening
         self._account = Account(
             user=credentials.user, stored=store_password(credentials.password_file.read_text().strip())
         )
@@ -63,28 +63,28 @@ class Server:
     def _listen(self) -> socket.socket:
         """Bind the configured port, or the one chosen at the first start: replicas know it."""
         kept = self._journal.run / "server.port"
-        port = self._config.listen_port or (int(kept.read_text()) if kept.exists() else 0)
+        port = self._listening.port or (int(kept.read_text()) if kept.exists() else 0)
         listener = self._bind(port)
-        if listener is None and not self._config.listen_port:
+        if listener is None and not self._listening.port:
             log.warning("the kept port is taken port=%d", port)
             listener = self._bind(0)
         if listener is None:
             raise Permanent(
-                f"port {port} of {self._config.listen_host} cannot be bound",
+                f"port {port} of {self._listening.host} cannot be bound",
                 hint="Choose another listen_port, or end what uses it.",
                 code="PortInUse",
             )
-        if not self._config.listen_port:
+        if not self._listening.port:
             write_private(kept, f"{listener.getsockname()[1]}\n")
         return listener
 
     def _bind(self, port: int) -> socket.socket | None:
         pause = threading.Event()
         for _ in range(BIND_ATTEMPTS):
-            listener = socket.socket(socket.AF_INET6 if ":" in self._config.listen_host else socket.AF_INET)
+            listener = socket.socket(socket.AF_INET6 if ":" in self._listening.host else socket.AF_INET)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                listener.bind((self._config.listen_host, port))
+                listener.bind((self._listening.host, port))
                 listener.listen(ACCEPT_BACKLOG)
             except OSError:
                 listener.close()
@@ -135,18 +135,19 @@ class Server:
                 self._sessions.pop(session.number, None)
 
     def _converse(self, session: Session) -> None:
-        conversation = Conversation(
-            session,
-            identity=self._identity(),
-            account=self._account,
-            tls=self._tls,
-            reader=JournalReader(self._journal),
-            sleeper=self._sleeper,
-        )
-        conversation.login()
-        request = conversation.answer()
-        self._replace_older(session)
-        conversation.dump(request)
+        with closing(JournalReader(self._journal)) as reader:
+            conversation = Conversation(
+                session,
+                identity=self._identity(),
+                account=self._account,
+                tls=self._tls,
+                reader=reader,
+                sleeper=self._sleeper,
+            )
+            conversation.login()
+            request = conversation.answer()
+            self._replace_older(session)
+            conversation.dump(request)
 
     def _identity(self) -> Identity:
         """The newest segment's source. Without a segment there is nothing to be: the replica tries again."""
@@ -173,7 +174,7 @@ class Server:
         with self._lock:
             served = [session.served() for session in self._sessions.values()]
             return ServerState(
-                host=self._config.listen_host,
+                host=self._listening.host,
                 port=self.port,
                 connections=tuple(item for item in served if item is not None),
                 refused_logins=self._refused,
@@ -200,8 +201,3 @@ def _turn_away(sock: socket.socket) -> None:
             PacketChannel(sock).send_error(wire.ER_TOO_MANY_CONNECTIONS, "Too many connections", state="08004")
         except OSError:
             return  # it has gone already
-
-
-def listening(config: JournalConfig, port: int) -> JournalConfig:
-    """The same settings with the port that was really bound."""
-    return replace(config, listen_port=port)

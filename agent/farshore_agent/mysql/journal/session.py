@@ -1,7 +1,7 @@
 """One connection to the journal server: login, the few questions a replica asks, then the dump.
 
-The exchange with a 9.7 replica is recorded in docs/journal.md. Anything else is answered with an error that says so. This
-module must not know listening or other connections, except through the registry it is given.
+The exchange with a 9.7 replica is recorded in docs/journal.md. Anything else is answered with an error that says so.
+This module must not know listening or other connections, except through the registry it is given.
 """
 
 from __future__ import annotations

@@ -232,6 +232,7 @@ class SegmentWriter:
             file=self.file,
             position=self.boundary,
             start_generation=self.record.start_generation,
+            sealed=self.record.sealed,
         )
         self.on_published()
 

@@ -9,7 +9,7 @@ the snapshot when the target was cut, from a spare one when the source was. What
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from farshore_agent.mysql.seed import sql
 from farshore_agent.mysql.seed.board import Board, BuildKeys, CopyRows, TableWork
@@ -296,21 +296,16 @@ def add_keys(writer: Session, work: TableWork) -> None:
             _alter(writer, schema, table, missing)
 
 
-def add_foreign_keys(writer: Session, work: TableWork) -> None:
-    """Add the foreign keys of one table that it does not have yet; every table must have its keys by now."""
-    if not work.plan.foreign_keys:
-        return
-    schema, table = work.layout.schema, work.layout.table
-    there = {
-        row[0]
-        for row in writer.ask(
-            "SELECT constraint_name FROM information_schema.referential_constraints "
-            f"WHERE constraint_schema={sql.text(schema)} AND table_name={sql.text(table)}"
-        ).names()
-    }
-    missing = [clause for clause in work.plan.foreign_keys if constraint_name(clause) not in there]
-    if missing:
-        _alter(writer, schema, table, missing)
+def add_foreign_keys(writer: Session, works: Sequence[TableWork]) -> None:
+    """Add the foreign keys that are not there yet; every table must have its keys by now."""
+    question = "SELECT constraint_schema, table_name, constraint_name FROM information_schema.referential_constraints"
+    there = set(writer.ask(question).names())
+    for work in works:
+        schema, table = work.layout.schema, work.layout.table
+        clauses = work.plan.foreign_keys
+        missing = [each for each in clauses if (schema, table, constraint_name(each) or "") not in there]
+        if missing:
+            _alter(writer, schema, table, missing)
 
 
 def _alter(writer: Session, schema: str, table: str, clauses: list[bytes]) -> None:

@@ -138,14 +138,17 @@ class _Seed:
         self.epochs = 0
 
     def run(self, *, overwrite: bool, before_first_write: Callable[[], None]) -> SeedResult:
+        source, target = self._open(self.source), self._open(self.target)
         prepared = prepare(
-            self._open(self.source),
-            self._open(self.target),
+            source,
+            target,
             self.settings,
             state_directory=self.state_directory,
             overwrite=overwrite,
             before_first_write=before_first_write,
         )
+        self.source.end(source)
+        self.target.end(target)
         copied = self._copy_rows(prepared)
         rows, size = self.meter.totals()
         remarks = self._finish(prepared, copied)
@@ -279,7 +282,7 @@ class _Seed:
 
     def _finish(self, prepared: Prepared, copied: _Copied) -> tuple[Remark, ...]:
         self.meter.enter(Phase.OBJECTS)
-        self._on_target(lambda writer: [add_foreign_keys(writer, work) for work in copied.works])
+        self._on_target(lambda writer: add_foreign_keys(writer, copied.works))
         self._on_target(lambda writer: write_time_zones(writer, copied.time_zones))
         remarks = self._on_target(lambda writer: self._create_programs(writer, copied.catalogue))
         invalid = tuple(remark.subject for remark in remarks)

@@ -1,4 +1,4 @@
-"""Plan the work on all tables, create them bare, and count them again where a restart of the target may have cost rows."""
+"""Plan the work on all tables, create them bare, and count them again where a restart may have cost rows."""
 
 # ruff: noqa: S608 - names are quoted by sql.py
 
