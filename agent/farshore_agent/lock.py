@@ -17,7 +17,7 @@ POLL_SECONDS: Final = 0.1
 
 @contextmanager
 def only_agent(root: Path, *, wait_seconds: float) -> Iterator[None]:
-    """Hold the directory; raises Permanent("directory_in_use") when another agent keeps it longer than `wait_seconds`."""
+    """Hold the directory; raises Permanent("directory_in_use") when another agent keeps it for `wait_seconds`."""
     durable.make_directory(root)
     handle = os.open(root / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, durable.PRIVATE_FILE)
     try:

@@ -75,7 +75,10 @@ class Reporter:
         return reports
 
     def tick(self, now: float, overdue: tuple[Key, ...]) -> list[Report | Measured | Alive]:
-        """Return what is due by time. Call it when `urgent` is empty: `alive` vouches for what was sent before it."""
+        """Return what is due by time; call it once `alive_in` is zero.
+
+        `urgent` must be empty then: `alive` vouches for every report that was sent before it.
+        """
         messages: list[Report | Measured | Alive] = []
         if now - self._began >= UNASSIGNED_SECONDS:
             messages += [self._report(key) for key, told in self._sides.items() if _unheard(told)]
@@ -83,9 +86,8 @@ class Reporter:
         for start in range(0, len(measures), MEASURES_MAX):
             part = tuple(measures[start : start + MEASURES_MAX])
             messages.append(Measured(sequence=self._next(), measures=part))
-        if now - self._alive_at >= REPORT_SECONDS:
-            self._alive_at = now
-            messages.append(Alive(sequence=self._next(), unheld=overdue))
+        self._alive_at = now
+        messages.append(Alive(sequence=self._next(), unheld=overdue))
         return messages
 
     def alive_in(self, now: float) -> float:

@@ -125,8 +125,8 @@ class Session:
 
     def _call(self, act: Callable[..., object], *arguments: object) -> None:
         def do() -> None:
-            act(*arguments)
-            self._ready.set()
+            if act(*arguments) is not False:  # False: nothing became due
+                self._ready.set()
 
         try:
             self._loop.call_soon_threadsafe(do)
@@ -255,17 +255,20 @@ class Session:
         while True:
             self._ready.clear()
             while self._answers:
-                await _send(link, self._answers[0])
-                self._answers.popleft()  # only now: an outcome that was not sent is sent in the next session
+                answer = self._answers[0]
+                await _send(link, answer)
+                if self._answers and self._answers[0] is answer:
+                    self._answers.popleft()  # only now: an outcome that was not sent is sent in the next session
             reports = self._reporter.urgent(REPORTS_AT_ONCE)
             for report in reports:
                 await _send(link, report)
             if len(reports) == REPORTS_AT_ONCE or self._answers:
                 continue
-            for message in self._reporter.tick(self._loop.time(), self._overdue()):
-                await _send(link, message)
+            if self._reporter.alive_in(self._loop.time()) == 0:
+                for message in self._reporter.tick(self._loop.time(), self._overdue()):
+                    await _send(link, message)
             try:
-                async with asyncio.timeout(max(0.01, self._reporter.alive_in(self._loop.time()))):
+                async with asyncio.timeout(self._reporter.alive_in(self._loop.time())):
                     await self._ready.wait()
             except TimeoutError:
                 continue

@@ -383,6 +383,9 @@ class AgentSessions:
         for seat in lost:
             del self._served[seat]
         self._sightings.closed(conversation.number)
+        for asked, answer in self._questions.values():
+            if asked is conversation and not answer.done():
+                answer.set_exception(Transient("agent_unreachable", "the agent went away before it answered"))
         for seat in lost:
             self._on_change(seat[0], STALE_SECONDS + STALE_MARGIN_SECONDS)
 

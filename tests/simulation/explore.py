@@ -1,4 +1,4 @@
-"""Drive the product's plan and admission through every interleaving of small worlds, breadth first, states hashed (R25).
+"""Drive the product's plan and admission through every interleaving of small worlds, breadth first (R25).
 
 Safety is judged in every state. From every state the faults are stopped, and the pair must then end with exactly one
 writable side and no open operation, unless it waits for a person by a named reason. A path that fails is printed move
@@ -41,7 +41,8 @@ class Verdict(NamedTuple):
     @property
     def shown(self) -> str:
         """The verdict in one line."""
-        return f"{self.states} states, {self.settled} ways to the end, {self.seconds:.0f} s: {self.wrong or 'SAFE and LIVE'}"
+        counted = f"{self.states} states, {self.settled} ways to the end, {self.seconds:.0f} s"
+        return f"{counted}: {self.wrong or 'SAFE and LIVE'}"
 
 
 class Exploration:
@@ -150,7 +151,9 @@ def _way(parent: array[int], chosen: array[int], at: int) -> tuple[int, ...]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Explore what the command line says; exit 1 when a promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("budgets", nargs="*", type=int, metavar="N", help="TRX FAULTS MESSAGES OPERATIONS [EMERGENCIES]")
+    parser.add_argument(
+        "budgets", nargs="*", type=int, metavar="N", help="TRX FAULTS MESSAGES OPERATIONS [EMERGENCIES]"
+    )
     parser.add_argument("--sync", action="store_true")
     parser.add_argument("--one-agent", action="store_true")
     parser.add_argument("--new-pair", action="store_true")

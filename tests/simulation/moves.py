@@ -6,14 +6,21 @@ one or two of them.
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from farshore.plan import Policy, operation_epoch, plan, why_not
-from farshore_schema.roles import SIDES, Consent, Operation, Role, Side, Step, Verb, peer
+from farshore.plan import Policy, plan
+from farshore.plan.view import Seen
+from farshore_agent.records import side_directory
+from farshore_schema.roles import SIDES, Role, Side, Step, peer
+from tests.simulation.accidents import Both, accidents, mends, restarted
+from tests.simulation.people import changed_minds, requests
 from tests.simulation.physics import Outcome, deliver, died, emergency, facts_of, resume
-from tests.simulation.world import SERVER, Belief, Grant, Message, Options, Site, Tables, World
+from tests.simulation.world import Belief, Grant, Message, Options, Site, Tables, World, is_spare, may_write
 
 Kind = Literal["work", "time", "fault", "mend", "people"]
+ONE_RECORD: Final = len({side_directory(Path("agent"), "pair", side) for side in SIDES}) == 1
+"""Whether an agent that serves both sides would keep one record for both: where it keeps them says so (R5)."""
 STORE_STEPS: Final = frozenset({"decide", "record_fence", "record_prepared", "abort", "finish"})
 
 
@@ -75,21 +82,9 @@ class Nature:
 
     def _work_of_sites(self, w: World) -> Iterator[Move]:
         for label, a, b, journalled, seeded in self.sites_alone(w.a, w.b):
-            wrong, grants = "", w.grants
-            if seeded:
-                grants = self._used(w.grants, seeded)
-            yield Move(
-                w._replace(
-                    a=a,
-                    b=b,
-                    told=w.told | (journalled & w.waiting),
-                    waiting=w.waiting & ~journalled,
-                    grants=grants,
-                ),
-                "work",
-                label,
-                wrong,
-            )
+            told, waiting = w.told | (journalled & w.waiting), w.waiting & ~journalled
+            grants = self._used(w.grants, seeded) if seeded else w.grants
+            yield Move(w._replace(a=a, b=b, told=told, waiting=waiting, grants=grants), "work", label)
         if w.written < self.options.trx:
             yield from self._clients(w)
         role = self.tables.roles[w.role]
@@ -102,7 +97,9 @@ class Nature:
         if not site.isolated or site.lasting or active.record.promoted_epoch > role.epoch:
             return
         if site.record.receipt is not None and site.record.receipt.epoch >= role.epoch:
-            yield Move(self._put(w, site.side, site._replace(isolated=False)), "people", f"clients reach {site.side} again")
+            yield Move(
+                self._put(w, site.side, site._replace(isolated=False)), "people", f"clients reach {site.side} again"
+            )
 
     def _clients(self, w: World) -> Iterator[Move]:
         """A client commits wherever it is let; in sync mode it then waits for the journal of the other side."""
@@ -142,8 +139,8 @@ class Nature:
     # ---- reconcilers
 
     def _step(self, role: int, op: int, seen_a: int, seen_b: int) -> Step:
-        seen = {"a": self.tables.facts[seen_a], "b": self.tables.facts[seen_b]}
-        return plan(self.tables.roles[role], self.tables.ops[op], seen, self.policy)  # type: ignore[arg-type]
+        seen: Seen = {"a": self.tables.facts[seen_a], "b": self.tables.facts[seen_b]}
+        return plan(self.tables.roles[role], self.tables.ops[op], seen, self.policy)
 
     def _reconcilers(self, w: World, zombies: bool) -> Iterator[Move]:
         if w.token == 2 and zombies and w.zombie:
@@ -229,13 +226,22 @@ class Nature:
             left = w.faults - outcome.fault
             label = f"deliver {shown(message.step)} {outcome.label}".rstrip()
             wrong = self._wrong(w, here, site, message, outcome)
-            moved = w._replace(net=rest, faults=left, a=site) if side == "a" else w._replace(net=rest, faults=left, b=site)
-            if outcome.fault and self.options.one_agent and not outcome.site.agent:
-                moved = self._put(moved, peer(side), died(self._site(w, peer(side))))
+            moved = (
+                w._replace(net=rest, faults=left, a=site) if side == "a" else w._replace(net=rest, faults=left, b=site)
+            )
+            if self.options.one_agent:
+                moved = self._shared(moved, side, outcome.site)
             yield Move(moved, "fault" if outcome.fault else "work", label, wrong)
             if faults and w.faults and not outcome.fault:
                 again = moved._replace(net=w.net, faults=w.faults - 1)
                 yield Move(again, "fault", f"{label}, to be delivered again", wrong)
+
+    def _shared(self, w: World, side: Side, site: Site) -> World:
+        """Return the world with what the sides share where one process serves both: its life, and nothing else (R5)."""
+        other = self._site(w, peer(side))
+        if ONE_RECORD:
+            other = other._replace(record=site.record)
+        return self._put(w, peer(side), other if site.agent else died(other))
 
     def _wrong(self, w: World, before: int, after: int, message: Message, outcome: Outcome) -> str:
         """Return the promise that obeying this command broke, judged by the oracle's own memory."""
@@ -277,48 +283,17 @@ class Nature:
             yield Move(w._replace(token=2, zombie=zombie, faults=w.faults - 1), "fault", "another owner takes over")
 
     def _sites_faults(self, a: int, b: int) -> list[tuple[str, int, int]]:
-        sites = (self.tables.sites.some(a), self.tables.sites.some(b))
-        out: list[tuple[str, int, int]] = []
-        number = self.tables.sites.number
-        if all(site.agent and site.alive for site in sites):
-            if self.options.one_agent:
-                out.append(("the agent dies", *(number(died(site)) for site in sites)))  # type: ignore[arg-type]
-            both = [died(site) for site in sites]
-            out.append(("all agents die, a restarts", number(restarted(both[0])), number(both[1])))
-            out.append(("all agents die, b restarts", number(both[0]), number(restarted(both[1]))))
-        for i, site in enumerate(sites):
-            changes = {}
-            if site.alive and site.agent and not self.options.one_agent:
-                changes[f"the agent of {site.side} dies"] = died(site)
-            if site.alive and site.up:
-                changes[f"the database of {site.side} dies"] = site._replace(up=False, pending=None)
-            if all(each.alive for each in sites):
-                changes[f"site {site.side} dies"] = site._replace(alive=False, pending=None, drain=None)
-            if site.alive and site.up and site.receiving and not site.stopped:
-                changes[f"the applier of {site.side} stops"] = site._replace(stopped="applier_stopped")
-            for label, changed in changes.items():
-                out.append((label, *((number(changed), b) if i == 0 else (a, number(changed)))))
-        return out
+        return self._numbered(accidents(self._both(a, b), one_agent=self.options.one_agent))
 
     def _sites_mended(self, a: int, b: int) -> list[tuple[str, int, int]]:
-        """Whatever died comes back as it was on disk; this costs nothing and may take for ever."""
-        sites = (self.tables.sites.some(a), self.tables.sites.some(b))
-        out: list[tuple[str, int, int]] = []
+        return self._numbered(mends(self._both(a, b), one_agent=self.options.one_agent))
+
+    def _both(self, a: int, b: int) -> Both:
+        return self.tables.sites.some(a), self.tables.sites.some(b)
+
+    def _numbered(self, changes: list[tuple[str, Both]]) -> list[tuple[str, int, int]]:
         number = self.tables.sites.number
-        for i, site in enumerate(sites):
-            changes = {}
-            if not site.alive:
-                # A site that lost power comes back like a database that restarts under it.
-                changes[f"site {site.side} returns"] = restarted(site._replace(alive=True))
-            elif not site.up:
-                changes[f"the database of {site.side} restarts"] = restarted(site)
-            if site.alive and not site.agent and not self.options.one_agent:
-                changes[f"the agent of {site.side} returns"] = site._replace(agent=True)
-            for label, changed in changes.items():
-                out.append((label, *((number(changed), b) if i == 0 else (a, number(changed)))))
-        if self.options.one_agent and not all(site.agent for site in sites):
-            out.append(("the agent returns", *(number(site._replace(agent=True)) for site in sites)))  # type: ignore[arg-type]
-        return out
+        return [(label, number(a), number(b)) for label, (a, b) in changes]
 
     def mended(self, w: World) -> World:
         """Return the world with everything that died back at work, nobody asking for anything, and no clients."""
@@ -346,30 +321,13 @@ class Nature:
         if w.emergencies:
             yield from self._emergencies(w)
 
-    def _requests(
-        self, role: int, seen_a: int, seen_b: int, left: int
-    ) -> list[tuple[int, Side | None, str]]:
-        """Return what operators may ask for now: (operation, side they isolate, label)."""
+    def _requests(self, role: int, seen_a: int, seen_b: int, left: int) -> list[tuple[int, Side | None, str]]:
         decided = self.tables.roles[role]
         if decided is None:
             return []
-        seen = {"a": self.tables.facts[seen_a], "b": self.tables.facts[seen_b]}
-        other, out = peer(decided.active), []
-
-        def ask(verb: Verb, isolates: Side | None = None, consent: Consent | None = None) -> None:
-            if why_not(verb, decided, None, seen, self.policy) is None:  # type: ignore[arg-type]
-                epoch = operation_epoch(verb, decided)
-                op = Operation(str(left), verb, other, epoch, consent=consent, attested=isolates is not None)
-                label = f"a person asks: {verb} to {other}{' attested' if isolates else ''}{' consenting' if consent else ''}"
-                out.append((self.tables.ops.number(op), isolates, label))
-
-        ask("switchover")
-        ask("failover")
-        ask("failover", isolates=decided.active)
-        ask("reprotect", consent=Consent(other, SERVER[other], decided.epoch, f"a person, {left}"))
-        ask("reprotect")
-        ask("remove")
-        return out
+        seen: Seen = {"a": self.tables.facts[seen_a], "b": self.tables.facts[seen_b]}
+        asked = requests(decided, seen, self.policy, left)
+        return [(self.tables.ops.number(op), isolates, label) for op, isolates, label in asked]
 
     def _granted(self, grants: int, op: int) -> int:
         operation = self.tables.ops.some(op)
@@ -379,15 +337,8 @@ class Nature:
         return self.tables.grants.number((*given, Grant(operation.id, operation.consent)))
 
     def _changed_minds(self, role: int, op: int) -> list[tuple[int, str]]:
-        operation, decided = self.tables.ops.some(op), self.tables.roles[role]
-        out = []
-        open_change = decided is not None and operation.verb in ("switchover", "failover") and decided.epoch < operation.epoch
-        if open_change and not operation.abort:
-            out.append((self.tables.ops.number(operation._replace(abort=True)), "a person takes it back"))
-            if operation.verb == "switchover":
-                harder = operation._replace(verb="failover", overdue=False)
-                out.append((self.tables.ops.number(harder), "a person makes it a failover"))
-        return out
+        minds = changed_minds(self.tables.roles[role], self.tables.ops.some(op))
+        return [(self.tables.ops.number(changed), label) for changed, label in minds]
 
     def _emergencies(self, w: World) -> Iterator[Move]:
         """A person isolates one site and lets the gateway of the other one decide."""
@@ -423,21 +374,6 @@ class Nature:
     def _put(self, w: World, side: Side, site: Site) -> World:
         number = self.tables.sites.number(site)
         return w._replace(a=number) if side == "a" else w._replace(b=number)
-
-
-def restarted(site: Site) -> Site:
-    """Return the site with its database started again: it is what was made to last, no more and no less (R13)."""
-    return site._replace(up=True, writable=site.lasting, pending=None)
-
-
-def may_write(site: Site) -> bool:
-    """Return whether a client that reaches the site can write there."""
-    return site.alive and site.up and site.writable and not site.isolated
-
-
-def is_spare(site: Site) -> bool:
-    """Return whether the server is not part of the pair yet: whatever is written there is not the workload's."""
-    return site.record.base != "complete" and site.record.promoted_epoch == 0 and site.side == "b"
 
 
 def shown(step: Step) -> str:

@@ -3,8 +3,7 @@
 from farshore.plan import REASONS
 from farshore_agent.admission import serves_primary
 from farshore_schema.roles import SIDES, Operation, Role, Side, Step, peer
-from tests.simulation.moves import is_spare, may_write
-from tests.simulation.world import Site
+from tests.simulation.world import Site, is_spare, may_write
 
 PEOPLE_MUST_DECIDE = frozenset({"evidence_missing", "no_consent", "two_claims", "diverged", "applier_stopped"})
 

@@ -5,6 +5,7 @@ The agent's judgement, its durable notes and their order around the effect are t
 here, as the engine contract promises them. The agent can die at every point that the product names.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -106,10 +107,8 @@ def emergency(site: Site) -> Site | None:
     if isinstance(record, Refused):
         return None
     body = _Body(site._replace(record=record, pending=None, drain=None), site)
-    try:
+    with contextlib.suppress(Failed):  # opened by the next attempt, once everything is applied
         body.promote(record.epoch, "emergency", None, lambda: None)
-    except Failed:
-        pass  # opened by the next attempt, once everything is applied
     return body.site
 
 
@@ -119,7 +118,7 @@ def died(site: Site) -> Site:
 
 
 def order_of(message: Message) -> Order:
-    """Return the command as admission sees it. Every delivery counts as a new sending: safety must not lean on dedupe."""
+    """Return the command as admission sees it, always as a new sending: safety must not lean on dedupe."""
     return Order("", message.token, message.step, message.operation)
 
 

@@ -1,14 +1,14 @@
 """The small world of the explorer: values only, each interned to a small number so that a state is cheap to hash.
 
 Two sites, each with a database, its agent and the journal of what it received; the store; two reconcilers of which the
-first can become a zombie; a network that may hold a few commands; clients, of whom it is remembered what they were told.
+first can become a zombie; a network that may hold a few commands; clients, and what they were told.
 Transactions are numbered from 0 and kept in bit masks: a position is such a mask, written as a text.
 """
 
 from collections.abc import Hashable
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from farshore_schema.roles import SIDES, Consent, Facts, Operation, Receipt, Record, Role, Side, Step
+from farshore_schema.roles import Consent, Facts, Operation, Receipt, Record, Role, Side, Step
 
 V = TypeVar("V", bound=Hashable)
 
@@ -175,17 +175,11 @@ def start(options: Options, tables: Tables) -> World:
     )
 
 
-__all__ = [
-    "INDEX",
-    "SERVER",
-    "SIDES",
-    "Belief",
-    "Grant",
-    "Interned",
-    "Message",
-    "Options",
-    "Site",
-    "Tables",
-    "World",
-    "start",
-]
+def may_write(site: Site) -> bool:
+    """Return whether a client that reaches the site can write there."""
+    return site.alive and site.up and site.writable and not site.isolated
+
+
+def is_spare(site: Site) -> bool:
+    """Return whether the server is not part of the pair yet: whatever is written there is not the workload's."""
+    return site.record.base != "complete" and site.record.promoted_epoch == 0 and site.side == "b"

@@ -1,7 +1,7 @@
 """One side's answer to "are you the active one": the durable record says so, and the database was just seen writable.
 
 Both must agree, and unknown is no (R14, R23). The record is read anew for every question, so that a fence or a
-promotion shows with the next one; the database is asked at most every `FRESH_SECONDS`, over one connection that is kept.
+promotion shows with the next one; the database is asked at most every `FRESH_SECONDS`, over one kept connection.
 """
 
 import asyncio

@@ -201,7 +201,7 @@ def test_a_site_with_pairs_is_not_deleted(world: World) -> None:
 
 
 def test_sites_are_put_and_deleted_idempotently(world: World) -> None:
-    """The same document again changes nothing; a deleted site is deleted already; an old incarnation changes nothing."""
+    """The same document again changes nothing; a deleted site is deleted; an old incarnation changes nothing."""
     kyoto = Site(name="kyoto")
     first = put_site(world.desk, "kyoto", kyoto)
     before = world.store.snapshot()

@@ -194,6 +194,13 @@ class World:
         assert self.store.txn([absent(keys.operation(PAIR))], [put(keys.operation(PAIR), operation)]).ok
         return operation
 
+    def request_first_removal(self) -> None:
+        """Ask for the removal of a pair that has no role yet."""
+        operation = operations.birth(
+            id="op-2", pair=PAIR, verb="remove", to="b", to_site="osaka", epoch=2, created=self.clock.now()
+        )
+        assert self.store.txn([absent(keys.operation(PAIR))], [put(keys.operation(PAIR), operation)]).ok
+
     def visit(self) -> float | None:
         """Visit until the loop wants to wait; return for how long."""
         for _ in range(VISITS_MAX):

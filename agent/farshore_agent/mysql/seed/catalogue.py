@@ -32,7 +32,7 @@ class Table:
     engine: str
     create: bytes
     columns: tuple[Column, ...]
-    """Without generated ones; invisible ones are in it."""
+    """All of them, also generated and invisible ones."""
     primary_key: tuple[str, ...]
     rows_estimate: int
     bytes_estimate: int
@@ -175,12 +175,11 @@ def _tables(session: Session, hidden: str) -> tuple[Table, ...]:
 
 
 def columns_of(session: Session, condition: str) -> dict[tuple[str, str], tuple[Column, ...]]:
-    """Return the columns with values of their own; `condition` on information_schema.columns selects tables."""
+    """Return the columns of tables; `condition` on information_schema.columns selects the tables."""
     found: dict[tuple[str, str], list[Column]] = {}
-    for schema, table, name, kind, character_set, nullable, column_type in session.ask(
-        "SELECT table_schema, table_name, column_name, LOWER(data_type), character_set_name, is_nullable, column_type "
-        f"FROM information_schema.columns WHERE {condition} "
-        "AND extra NOT LIKE '%VIRTUAL GENERATED%' AND extra NOT LIKE '%STORED GENERATED%' "
+    for schema, table, name, kind, character_set, nullable, column_type, extra in session.ask(
+        "SELECT table_schema, table_name, column_name, LOWER(data_type), character_set_name, is_nullable, column_type, "
+        f"extra FROM information_schema.columns WHERE {condition} "
         "ORDER BY table_schema, table_name, ordinal_position"
     ).names():
         found.setdefault((schema, table), []).append(
@@ -190,6 +189,7 @@ def columns_of(session: Session, condition: str) -> dict[tuple[str, str], tuple[
                 character_set=character_set,
                 nullable=nullable == "YES",
                 column_type=column_type,
+                generated="VIRTUAL GENERATED" in extra or "STORED GENERATED" in extra,
             )
         )
     return {key: tuple(columns) for key, columns in found.items()}

@@ -22,10 +22,8 @@ from farshore_agent.mysql.seed.errors import (
     SeedTransient,
     StatementFailed,
 )
-from farshore_agent.mysql.seed.framing import RowFramer
 from farshore_agent.mysql.seed.meter import Meter
 from farshore_agent.mysql.seed.relay import Copied, copy_long_rows, copy_piece
-from farshore_agent.mysql.seed.rows import RowFormat
 from farshore_agent.mysql.seed.servers import Server, explained, kill_ids
 from farshore_agent.mysql.seed.session import NullRow, Session
 from farshore_agent.mysql.seed.table_ddl import constraint_name, key_name
@@ -123,28 +121,27 @@ class Loader:
 
     def _copy(self, writer: Session, task: CopyRows) -> Session:
         """Copy one piece, again after every mendable failure; return the writer to go on with."""
-        layout = task.work.layout
+        layout, long_rows = task.work.layout, False
         for left in range(self._settings.chunk_tries - 1, -1, -1):
             reader = self._epoch.take()
             tally = _Tally(self._meter, task.work.label)
-            framer = RowFramer()
             try:
-                if layout.style == "token" and layout is not task.work.layout:
+                if long_rows:
                     copied = copy_long_rows(reader, writer, layout, task.piece, tally.moved)
                 else:
-                    copied = copy_piece(reader, writer, layout, task.piece, framer, tally.moved)
+                    copied = copy_piece(reader, writer, layout, task.piece, tally.moved)
             except NullRow:
-                layout = self._long_layout(task.work)
                 tally.undo()
-                self._recover(reader, framer)
+                layout, long_rows = layout.with_tokens(), True
+                self._recover(reader)
                 writer = self._renew(writer, task)
             except (ConnectionLost, StatementFailed) as error:
                 tally.undo()
                 self._judge(error, left)
-                if (error.side == "source" and isinstance(error, ConnectionLost)) or layout is not task.work.layout:
+                if long_rows or (isinstance(error, ConnectionLost) and error.side == "source"):
                     self._epoch.lose(reader)
                 else:
-                    self._recover(reader, framer)
+                    self._recover(reader)
                 writer = self._renew(writer, task)
             else:
                 self._epoch.give_back(reader)
@@ -176,27 +173,16 @@ class Loader:
         if not left:
             raise SeedTransient(str(error)) from error
 
-    @staticmethod
-    def _long_layout(work: TableWork) -> RowFormat:
-        layout = work.layout
-        return RowFormat.of(
-            layout.schema,
-            layout.table,
-            layout.columns,
-            primary_key=layout.primary_key,
-            always_token=True,
-        )
-
-    def _recover(self, reader: Session, framer: RowFramer) -> None:
+    def _recover(self, reader: Session) -> None:
         """Stop what a reader is sending and give it back: KILL QUERY ends the statement, not the snapshot."""
         try:
-            control = self._source.open()
-            try:
-                control.ask(f"KILL QUERY {reader.id:d}")
-            finally:
-                self._source.end(control)
-            if not framer.ended:
-                reader.drop_rows(framer)
+            if reader.sending:
+                control = self._source.open()
+                try:
+                    control.ask(f"KILL QUERY {reader.id:d}")
+                finally:
+                    self._source.end(control)
+                reader.drop_rows()
             # A KILL that came after the end of the rows hits whatever is asked next; let it hit nothing.
             try:
                 reader.ask("DO 0")

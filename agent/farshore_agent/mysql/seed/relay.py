@@ -5,15 +5,11 @@ passed and no warning is left unexplained (LOAD DATA LOCAL turns every error int
 decide what happens after a failure.
 """
 
-# ruff: noqa: S608 - names are quoted by sql.py
-
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from farshore_agent.mysql.seed import sql
 from farshore_agent.mysql.seed.errors import NotExact
 from farshore_agent.mysql.seed.framing import RowFramer
 from farshore_agent.mysql.seed.pieces import Piece
@@ -22,8 +18,6 @@ from farshore_agent.mysql.seed.session import Answer, Session
 
 SEPARATOR_WARNING = 1638
 """'Non-ASCII separator arguments are not fully supported': true of ESCAPED BY only, which is ASCII here."""
-ENUM_WARNING = 1265
-"""'Data truncated for column': an ENUM's error value, number 0, cannot be written without it."""
 WARNINGS_SHOWN = 3
 GATHER_BYTES = 256 * 1024
 
@@ -39,16 +33,15 @@ class Copied:
     bytes: int
 
 
-def copy_piece(
-    reader: Session, writer: Session, layout: RowFormat, piece: Piece, framer: RowFramer, moved: Moved
-) -> Copied:
+def copy_piece(reader: Session, writer: Session, layout: RowFormat, piece: Piece, moved: Moved) -> Copied:
     """Copy and commit the rows of `piece`.
 
     Raises ConnectionLost, StatementFailed, NotExact; NullRow when a row is too long for `layout` in one string. The
     writer's transaction is then rolled back or its session gone; the reader may be in the middle of its rows, which
-    `Session.drop_rows` with the same `framer` ends.
+    `Session.drop_rows` ends.
     """
     passed = _Passed()
+    framer = RowFramer()
     writer.ask("BEGIN")
     answer = writer.load(
         layout.load(), passed.through(reader.raw_rows(layout.select(piece.where), framer), framer, moved)
@@ -100,53 +93,29 @@ class _Passed:
 
 
 def _accept(reader: Session, writer: Session, layout: RowFormat, piece: Piece, answer: Answer, rows: int) -> None:
-    """Commit what was loaded, or roll it back and raise NotExact."""
+    """Commit what was loaded, or roll it back and raise NotExact.
+
+    Warnings are no proof of a difference: an ENUM's error value cannot be written without one, nor can a generated
+    value that warned on the source. Where there are any, hashes of both sides decide.
+    """
+    warnings = _warnings(writer) if answer.warnings else []
     reason = ""
     if answer.affected != rows:
         reason = f"{rows} rows were read and {answer.affected} written"
-    if answer.warnings:
-        reason = reason or _unexplained(reader, writer, layout, piece, answer.warnings)
-        if answer.affected != rows:
-            reason += "; " + "; ".join(_warnings(writer)[:WARNINGS_SHOWN])
+    elif warnings:
+        question = layout.digest(piece.where)
+        if reader.ask(question).rows != writer.ask(question).rows:
+            reason = "the hashes of the rows differ"
     if reason:
         writer.ask("ROLLBACK")
         raise NotExact(
-            f"{piece.label} did not arrive as it is on the source: {reason}",
+            "; ".join([f"{piece.label} did not arrive as it is on the source: {reason}", *warnings[:WARNINGS_SHOWN]]),
             hint="nothing of it was kept; compare the table's definition on both sides, then repeat the seed",
         )
     writer.ask("COMMIT")
 
 
-def _unexplained(reader: Session, writer: Session, layout: RowFormat, piece: Piece, count: int) -> str:
-    """Return what is wrong according to the warnings; '' when every one of them was to be expected."""
-    rows = writer.ask("SHOW WARNINGS").names()
-    separators = sum(1 for _, code, _ in rows if int(code) == SEPARATOR_WARNING)
-    enums = {
-        enum for enum in layout.enums for _, code, text in rows if int(code) == ENUM_WARNING and _about(text, enum)
-    }
-    strange = [
-        f"warning {code}: {text}"
-        for _, code, text in rows
-        if int(code) != SEPARATOR_WARNING
-        and not (int(code) == ENUM_WARNING and any(_about(text, enum) for enum in layout.enums))
-    ]
-    if strange:
-        return "; ".join(strange[:WARNINGS_SHOWN])
-    if not enums:
-        return "" if count <= separators else f"{count} warnings, of which the server tells {len(rows)}"
-    # An ENUM's error value on the source arrives as one, with a warning. So would a label that got lost on the way:
-    # the number of error values must be the same on both sides, and there must be no warning beyond them.
-    zeros = " + ".join(f"IFNULL(SUM({sql.name(enum)} = 0), 0)" for enum in layout.enums)
-    question = f"SELECT {zeros} FROM {sql.name(layout.schema, layout.table)}{piece.where}"
-    there, here = reader.ask(question).number(), writer.ask(question).number()
-    if there != here or count > here + separators:
-        return f"{there} ENUM error values on the source, {here} on the target, {count} warnings"
-    return ""
-
-
-def _about(text: str, column: str) -> bool:
-    return re.search(rf"column '{re.escape(column)}' ", text) is not None
-
-
 def _warnings(writer: Session) -> list[str]:
-    return [f"warning {code}: {text}" for _, code, text in writer.ask("SHOW WARNINGS").names()]
+    rows = writer.ask("SHOW WARNINGS").names()
+    # Codes only: the texts show values of the rows.
+    return [f"warning {code}" for code in dict.fromkeys(row[1] for row in rows) if int(code) != SEPARATOR_WARNING]

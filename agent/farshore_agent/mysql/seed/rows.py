@@ -43,7 +43,7 @@ LABEL_CHARACTER_SETS = UTF8 | {"latin1"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """A column that has values of its own (a generated one has not)."""
+    """A column of a table."""
 
     name: str
     data_type: str
@@ -52,6 +52,8 @@ class Column:
     nullable: bool
     column_type: str
     """The full type, with the labels of ENUM and SET."""
+    generated: bool = False
+    """It has no values of its own: it is left out, and computed again by the target."""
 
     @property
     def holds_any_byte(self) -> bool:
@@ -80,6 +82,8 @@ class RowFormat:
     schema: str
     table: str
     columns: tuple[Column, ...]
+    """Those that travel."""
+    generated: tuple[Column, ...]
     primary_key: bool
     style: Literal["escape", "token"]
     field_end: bytes
@@ -91,18 +95,20 @@ class RowFormat:
         cls, schema: str, table: str, columns: Sequence[Column], *, primary_key: bool, always_token: bool = False
     ) -> RowFormat:
         """Choose the cheapest exact way for these columns."""
+        own = [column for column in columns if not column.generated]
         token = os.urandom(TOKEN_BYTES)
         style: Literal["escape", "token"] = "escape"
-        if always_token or any(column.data_type in LONG_TYPES for column in columns):
+        if always_token or any(column.data_type in LONG_TYPES for column in own):
             style = "token"
-        if style == "token" or any(column.holds_any_byte for column in columns):
+        if style == "token" or any(column.holds_any_byte for column in own):
             field_end, row_end = b"\x1f" + token, b"\x1e" + token
         else:
             field_end, row_end = b"\xff", b"\xfe"
         return cls(
             schema=schema,
             table=table,
-            columns=tuple(columns),
+            columns=tuple(own),
+            generated=tuple(column for column in columns if column.generated),
             primary_key=primary_key,
             style=style,
             field_end=field_end,
@@ -111,9 +117,19 @@ class RowFormat:
         )
 
     @property
-    def enums(self) -> tuple[str, ...]:
-        """The ENUM columns: the error value, number 0, arrives with warning 1265."""
-        return tuple(column.name for column in self.columns if column.data_type == "enum")
+    def json_columns(self) -> tuple[Column, ...]:
+        """The JSON columns that travel."""
+        return tuple(column for column in self.columns if column.data_type == "json")
+
+    def with_tokens(self) -> RowFormat:
+        """Return the format of style `token` for the same table."""
+        return RowFormat.of(
+            self.schema,
+            self.table,
+            (*self.columns, *self.generated),
+            primary_key=self.primary_key,
+            always_token=True,
+        )
 
     def select(self, where: str = "") -> str:
         """Return the SELECT whose only column is a whole row, from ROW_START to `row_end`."""
@@ -127,7 +143,18 @@ class RowFormat:
 
     def select_fields(self, where: str = "") -> str:
         """Return the SELECT of the bare values, for rows too long for one string; `join` makes rows of them."""
-        return f"SELECT {','.join(self._octets(column) for column in self.columns)} FROM {self._from()}{where}"
+        return f"SELECT {','.join(self.octets(column) for column in self.columns)} FROM {self._from()}{where}"
+
+    def digest(self, where: str = "") -> str:
+        """Return the SELECT of count and hash of all values, generated ones too, to compare the two sides with.
+
+        Each value is hashed alone, so that neither a separator inside a value nor max_allowed_packet matters.
+        """
+        values = [f"IFNULL(SHA2({self._digested(column)}, 256), '-')" for column in (*self.columns, *self.generated)]
+        row = f"SHA2(CONCAT_WS(',', {', '.join(values)}), 256)"
+        # Sums, unlike XOR, also see two equal rows come or go.
+        sums = ", ".join(f"SUM(CAST(CONV(SUBSTR(h, {at}, 15), 16, 10) AS DECIMAL(20)))" for at in (1, 16, 31, 46))
+        return f"SELECT COUNT(*), {sums} FROM (SELECT {row} AS h FROM {self._from()}{where}) AS hashed"
 
     def join(self, values: Sequence[bytes | None]) -> bytes:
         """Make of the values of `select_fields` what `select` would have made; for style `token` only."""
@@ -158,7 +185,7 @@ class RowFormat:
         # In the order of the clustered index, or the target would split pages at every row.
         return sql.name(self.schema, self.table) + (" FORCE INDEX (PRIMARY)" if self.primary_key else "")
 
-    def _octets(self, column: Column) -> str:
+    def octets(self, column: Column) -> str:
         """Return the SQL of a value as the bytes that are to arrive."""
         value = sql.name(column.name)
         kind = column.data_type
@@ -172,8 +199,16 @@ class RowFormat:
             return f"CAST({value} AS BINARY)"
         return value
 
+    def _digested(self, column: Column) -> str:
+        value = self.octets(column)
+        if column.data_type in ("enum", "set"):
+            return f"CAST({sql.name(column.name)} AS UNSIGNED)"  # an ENUM's error value shows as '', as a label may
+        if column.data_type == "json":
+            return f"CONCAT({value}, {', '.join(json_types(column.name))})"
+        return value
+
     def _value(self, column: Column) -> str:
-        value = self._octets(column)
+        value = self.octets(column)
         text = column.data_type in TEXT_TYPES and not column.by_number
         if self.style == "escape" and (text or column.data_type in BINARY_TYPES):
             value = f"REPLACE({value},{sql.octets(ESCAPE)},{sql.octets(ESCAPE * 2)})"
@@ -190,3 +225,17 @@ class RowFormat:
         if column.data_type == "json":
             return f"CONVERT({value} USING utf8mb4)"
         return f"CAST({value} AS UNSIGNED)" if column.by_number else value
+
+
+def json_types(column: str) -> tuple[str, str, str]:
+    """Return SQL for the types of a document: of itself, of the members of all objects, of the items of all arrays.
+
+    The latter two are JSON objects from the ordinal number of the value to its type, or ''.
+    """
+    name = sql.name(column)
+    found = [
+        f"IFNULL((SELECT JSON_OBJECTAGG(o, JSON_TYPE(v)) FROM JSON_TABLE({name}, '{path}' "
+        "COLUMNS (o FOR ORDINALITY, v JSON PATH '$')) AS inside), '')"
+        for path in ("$**.*", "$**[*]")
+    ]
+    return f"IFNULL(JSON_TYPE({name}), '')", found[0], found[1]

@@ -87,6 +87,7 @@ class Session:
     def __init__(self, connect: Connect, side: Side, *, program_name: str) -> None:
         self.side: Side = side
         self._link: Any = None
+        self._unfinished: RowFramer | None = None  # of a result set whose end was not read yet
         try:
             self._link = connect(program_name=program_name, local_infile=side == "target")
         except (pymysql.err.MySQLError, OSError) as error:
@@ -146,6 +147,7 @@ class Session:
         self.send(statement)
         try:
             self._columns()
+            self._unfinished = framer
             stream = self._link._rfile
             while not framer.ended:
                 octets = stream.read1(READ_BYTES)
@@ -157,15 +159,23 @@ class Session:
                 if forward:
                     yield forward
         except RowsBroken as error:
+            self._unfinished = None
             raise self._failed(error.code, error.text, statement) from error
         except (pymysql.err.MySQLError, OSError, ValueError) as error:
             raise self._translated(error, statement) from error
+        self._unfinished = None
 
-    def drop_rows(self, framer: RowFramer) -> None:
+    @property
+    def sending(self) -> bool:
+        """Whether the server is in the middle of a result set that nobody reads any more."""
+        return self._unfinished is not None
+
+    def drop_rows(self) -> None:
         """Read away the rest of a result whose reader stopped, up to its end or to the error that ended it."""
+        framer, self._unfinished = self._unfinished, None
         stream = self._link._rfile
         try:
-            while not framer.ended:
+            while framer is not None and not framer.ended:
                 octets = stream.read1(READ_BYTES)
                 if not octets:
                     raise ConnectionLost(self.side, "the server closed it")

@@ -1,0 +1,40 @@
+"""What operators of the small world may ask for, and how they change their minds."""
+
+from farshore.plan import Policy, operation_epoch, why_not
+from farshore.plan.view import Seen
+from farshore_schema.roles import Consent, Operation, Role, Side, Verb, peer
+from tests.simulation.world import SERVER
+
+Request = tuple[Operation, Side | None, str]
+
+
+def requests(role: Role, seen: Seen, policy: Policy, left: int) -> list[Request]:
+    """Return what would be accepted now: the operation, the side that the person isolated first, and a label."""
+    other, out = peer(role.active), list[Request]()
+
+    def ask(verb: Verb, isolates: Side | None = None, consent: Consent | None = None) -> None:
+        if why_not(verb, role, None, seen, policy) is not None:
+            return
+        epoch, attested = operation_epoch(verb, role), isolates is not None
+        op = Operation(str(left), verb, other, epoch, consent=consent, attested=attested)
+        how = " attested" if attested else " consenting" if consent is not None else ""
+        out.append((op, isolates, f"a person asks: {verb} to {other}{how}"))
+
+    ask("switchover")
+    ask("failover")
+    ask("failover", isolates=role.active)
+    ask("reprotect", consent=Consent(other, SERVER[other], role.epoch, f"a person, {left}"))
+    ask("reprotect")
+    ask("remove")
+    return out
+
+
+def changed_minds(role: Role | None, op: Operation) -> list[tuple[Operation, str]]:
+    """Return what a person may make of an open role change that is not decided yet."""
+    undecided = role is not None and op.verb in ("switchover", "failover") and role.epoch < op.epoch
+    if not undecided or op.abort:
+        return []
+    out = [(op._replace(abort=True), "a person takes it back")]
+    if op.verb == "switchover":
+        out.append((op._replace(verb="failover", overdue=False), "a person makes it a failover"))
+    return out
