@@ -83,7 +83,7 @@ class Agent:
         self.sides.restore()
         self.observer.start()
         self.probes.open_sites(self._settings.sites)
-        tasks = [
+        tasks: list[asyncio.Task[object]] = [
             asyncio.create_task(self.session.run(), name="session"),
             asyncio.create_task(self._keep_probes(), name="probes"),
             asyncio.create_task(ended.wait(), name="ended"),
@@ -174,13 +174,15 @@ class Agent:
                 await self._loop.run_in_executor(self._probe_turn, self.probes.tick)
             except FarshoreError as error:
                 _log.warning("probes not as they should be", code=error.code, reason=error.message, hint=error.hint)
+            except Exception:  # noqa: BLE001 - the boundary: without probes, protection goes on all the same
+                _log.exception("defect while keeping probes")
             try:
                 async with asyncio.timeout(PROBE_TICK_SECONDS):
                     await self._probes_due.wait()
             except TimeoutError:
                 continue
 
-    async def _until_ended(self, tasks: "list[asyncio.Task[None]]") -> None:
+    async def _until_ended(self, tasks: "list[asyncio.Task[object]]") -> None:
         """Return when the run is to end; the session may end for good before that, protection goes on then."""
         waiting = set(tasks)
         while True:

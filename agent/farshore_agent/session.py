@@ -170,6 +170,9 @@ class Session:
         except FarshoreError as error:
             _log.error("session ended", code=error.code, reason=error.message, hint=error.hint)
             return error.retry_seconds if isinstance(error, Transient) else BACKOFF_MAX_SECONDS
+        except Exception:  # noqa: BLE001 - the boundary: a defect in a session must not end protection
+            _log.exception("defect in a session")
+            return BACKOFF_MAX_SECONDS
         finally:
             await link.close()
 

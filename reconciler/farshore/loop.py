@@ -27,11 +27,11 @@ from farshore.reporting import Reporter
 from farshore.sessions import Sessions, Standing
 from farshore.snapshot import Snapshot, read
 from farshore.store import Change, Delete, Guard, keys
-from farshore.store.records import RoleRecord, put, unchanged
+from farshore.store.records import RoleRecord, decided, put, unchanged
 from farshore_schema.errors import Permanent
 from farshore_schema.messages import Command, Result
 from farshore_schema.observed import Finding
-from farshore_schema.roles import SIDES, Side, Step
+from farshore_schema.roles import SIDES, Role, Side, Step
 from farshore_schema.status import OperationView
 
 IDLE_SECONDS: Final = 60.0  # a pair at rest is looked at this often, beside every change
@@ -224,7 +224,7 @@ class Loop:
         if view is not None and answer is not None:
             view = journal.answered(view, answer.step, snapshot.site(answer.side), visit.now, answer)
         if step.name == "decide" and step.role is not None:
-            role, site = _decision(step, view, visit.now), snapshot.site(step.role.active)
+            role, site = _decision(visit, step.role), snapshot.site(step.role.active)
             changes.append(put(keys.role(snapshot.pair), role))
         if step.name == "finish" and view is not None:
             return self._finish(visit, view, step)
@@ -240,9 +240,9 @@ class Loop:
         ended = journal.ended(view, step, visit.now, told, error)
         if snapshot.operation is None:
             raise ValueError("nothing is open")
-        decided = ending(self._records, snapshot.operation, ended)
+        end = ending(self._records, snapshot.operation, ended)
         _log.info("operation ended", pair=snapshot.pair, operation=ended.id, verb=ended.verb, state=ended.state)
-        return self._write(visit, ended, guards=decided.guards, changes=decided.changes)
+        return self._write(visit, ended, guards=end.guards, changes=end.changes)
 
     # ---- writing it down
 
@@ -311,7 +311,7 @@ class Loop:
         failing = None
         if answer is not None and answer.error is not None:
             failing = answer._replace(state="failed", failures=min(answer.failures, journal.SHOWN_AFTER_FAILURES))
-        decided = role.role() if role else None
+        now = role.role() if role else None
         core = operations.core(view) if view is not None and view.is_open else None
         spec = snapshot.spec.value
         given = [self._sessions.generation(snapshot.pair, side) for side in SIDES]
@@ -321,7 +321,7 @@ class Loop:
             operation=view,
             a=without_measurements(snapshot.observed.a),
             b=without_measurements(snapshot.observed.b),
-            rpo_class=rpo_class(decided, core, snapshot.observed),
+            rpo_class=rpo_class(now, core, snapshot.observed),
             waiting=visit.waiting,
             failing=failing,
             problem=visit.problem,
@@ -385,20 +385,12 @@ def _message(visit: _Visit, step: Step, side: Side, intent: str) -> Command:
     )
 
 
-def _decision(step: Step, op: OperationView | None, now: str) -> RoleRecord:
-    if step.role is None:
-        raise ValueError("a decision names a role")
-    adopted = step.role.evidence == "emergency"
-    return RoleRecord(
-        active=step.role.active,
-        epoch=step.role.epoch,
-        evidence=step.role.evidence,
-        receipt=step.role.receipt,
-        since=now,
-        by="gateway" if adopted or op is None else op.by,
-        reason="emergency decision at the gateway" if adopted or op is None else op.abort_reason or op.reason,
-        operation="" if adopted or op is None else op.id,
-    )
+def _decision(visit: _Visit, role: Role) -> RoleRecord:
+    """Return the record of a decision: of the open operation, or of a gateway whose decision is adopted (R16)."""
+    op, before = visit.op, visit.snapshot.role.value if visit.snapshot.role else None
+    if role.evidence == "emergency" or op is None:
+        return decided(before, role, at=visit.now, by="gateway", reason="emergency decision at the gateway")
+    return decided(before, role, at=visit.now, by=op.by, reason=op.abort_reason or op.reason, operation=op.id)
 
 
 def _unreachable(snapshot: Snapshot, side: Side) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from farshore_agent.mysql.accounts import create_statements
+from farshore_agent.mysql.accounts import AccountKind, creation_statements
 
 from tests.testbed.haproxy import Backend, HAProxy
 from tests.testbed.mysql import MySQLServer
@@ -34,8 +34,12 @@ class Site:
 
     def provision(self) -> None:
         """Create the two accounts that Farshore logs in with, exactly as the documentation says."""
-        statements = create_statements(site=self.name, admin_password=self.admin, replication_password=self.replication)
-        self.server.execute("SET sql_log_bin = 0", *statements)
+        admin = creation_statements(AccountKind.ADMIN, f"farshore_{self.name}", "%", password=self.admin)
+        replication = creation_statements(
+            AccountKind.REPLICATION, f"farshore_{self.name}_repl", "%", password=self.replication
+        )
+        # Not logged: the other site has accounts of other names.
+        self.server.execute("SET sql_log_bin = 0", *admin, *replication)
 
     @property
     def secrets(self) -> dict[str, str]:
@@ -118,7 +122,8 @@ class Stage:
 
     def haproxy(self) -> HAProxy:
         """Route clients by the role probes of the gateways."""
-        ports = wait_until(self._probe_ports, "the gateways' role probes listen")
+        wait_until(lambda: {"tokyo", "osaka"} <= self._probe_ports().keys(), "the gateways' role probes listen")
+        ports = self._probe_ports()
         proxy = HAProxy(
             self.directory,
             pair="orders",
@@ -128,8 +133,8 @@ class Stage:
         self._exits.enter_context(proxy)
         return proxy
 
-    def _probe_ports(self) -> dict[str, int] | None:
+    def _probe_ports(self) -> dict[str, int]:
         ports: dict[str, int] = {}
-        for agent in self.farshore.api("GET", "/v1/agents").raise_for_status().json()["items"]:
+        for agent in self.farshore.answer("GET", "/v1/agents")["items"]:
             ports |= agent.get("probe_ports", {})
-        return ports if {"tokyo", "osaka"} <= ports.keys() else None
+        return ports

@@ -1,6 +1,6 @@
 """Who asks, and whether they may: bearer tokens with the roles viewer < operator < admin."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 
 from fastapi import Depends, Request, WebSocket
@@ -20,7 +20,7 @@ _bearer = HTTPBearer(auto_error=False, description="A token of `farshore token c
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
     """Return what the app was made with."""
     found: Services = request.app.state.services
     return found
@@ -29,10 +29,10 @@ def services(request: Request) -> Services:
 Given = Annotated[Services, Depends(services)]
 
 
-def require(role: TokenRole) -> Callable[[Given, Bearer], TokenRecord]:
+def require(role: TokenRole) -> Callable[[Given, Bearer], Awaitable[TokenRecord]]:
     """Return the dependency that lets a request pass with at least this role, and says who asks."""
 
-    def check(given: Given, bearer: Bearer) -> TokenRecord:
+    async def check(given: Given, bearer: Bearer) -> TokenRecord:
         if bearer is None or not bearer.credentials:
             raise Permanent(
                 "unauthenticated",
@@ -57,10 +57,10 @@ def require(role: TokenRole) -> Callable[[Given, Bearer], TokenRecord]:
     return check
 
 
-def require_off_loopback(request: Request, given: Given, bearer: Bearer) -> None:
+async def require_off_loopback(request: Request, given: Given, bearer: Bearer) -> None:
     """Let anybody on this machine pass; everybody else needs the role viewer. For probes and metrics."""
     if request.client is None or not is_loopback(request.client.host):
-        require("viewer")(given, bearer)
+        await require("viewer")(given, bearer)
 
 
 Viewer = Annotated[TokenRecord, Depends(require("viewer"))]

@@ -9,7 +9,7 @@ from pulumi.dynamic.dynamic import serialize_provider
 
 from pulumi_farshore.dynamic import MySQLPairProvider, SiteProvider
 
-GOLDEN = {
+GOLDEN: dict[type[ResourceProvider], str] = {
     SiteProvider: "gASVLwAAAAAAAACMF3B1bHVtaV9mYXJzaG9yZS5keW5hbWljlIwMU2l0ZVByb3ZpZGVylJOUKYGULg==",
     MySQLPairProvider: "gASVNAAAAAAAAACMF3B1bHVtaV9mYXJzaG9yZS5keW5hbWljlIwRTXlTUUxQYWlyUHJvdmlkZXKUk5QpgZQu",
 }
@@ -21,7 +21,7 @@ def test_a_provider_is_pickled_by_reference_and_byte_for_byte_as_ever(kind: type
     assert serialize_provider(kind()) == GOLDEN[kind]
 
 
-@pytest.mark.parametrize(("kind", "stored"), GOLDEN.items())
+@pytest.mark.parametrize(("kind", "stored"), list(GOLDEN.items()))
 def test_a_provider_of_an_old_state_still_loads(kind: type[ResourceProvider], stored: str) -> None:
     """Refresh, update and destroy of an existing stack use the provider from the state."""
     assert type(dill.loads(base64.b64decode(stored))) is kind
