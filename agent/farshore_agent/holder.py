@@ -98,6 +98,11 @@ class EngineHolder:
             if last:
                 _close(tenure.engine)
 
+    @property
+    def broken(self) -> bool:
+        """Whether there is no engine that could do anything."""
+        return isinstance(self._tenure.engine, BrokenEngine)
+
     def replace(self, engine: Engine) -> None:
         """Use another engine from now on."""
         with self._lock:

@@ -39,6 +39,8 @@ from farshore_schema.observed import Finding, SideReport
 WELCOME_SECONDS: Final = 10.0
 SEND_SECONDS: Final = 15.0
 RESULTS_MAX: Final = 4096  # outcomes kept while nobody listens; the facts say the same, so the oldest may go
+REPEAT_SECONDS: Final = 15.0  # outcomes said so shortly before a session was lost are said again in the next one
+REPEATED_MAX: Final = 256
 REPORTS_AT_ONCE: Final = 64  # between two looks at results: outcomes are what clients wait for
 BACKOFF_FIRST_SECONDS: Final = 0.2
 BACKOFF_MAX_SECONDS: Final = 15.0
@@ -98,6 +100,7 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._reporter = Reporter()
         self._answers: deque[Result | Inspected] = deque(maxlen=RESULTS_MAX)
+        self._said: deque[tuple[float, Result | Inspected]] = deque(maxlen=REPEATED_MAX)
         self._ready = asyncio.Event()
         self._welcomed = False
 
@@ -201,23 +204,31 @@ class Session:
         _log.info("session begun", sites=list(first.sites))
         if self._ears.welcomed(first.sites):
             return REDIAL_NOW
+        self._repeat_recent()
         speaking = asyncio.create_task(self._speak(link), name="speak")
+        hearing = asyncio.create_task(self._hear(link), name="hear")
         try:
-            return await self._hear(link, speaking)
+            await asyncio.wait({speaking, hearing}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             speaking.cancel()
-            await asyncio.gather(speaking, return_exceptions=True)
+            hearing.cancel()
+            said, heard = await asyncio.gather(speaking, hearing, return_exceptions=True)
+        if isinstance(heard, BaseException) and not isinstance(heard, asyncio.CancelledError):
+            raise heard
+        if isinstance(said, BaseException) and not isinstance(said, asyncio.CancelledError):
+            raise said
+        return heard if isinstance(heard, float) or heard is None else BACKOFF_FIRST_SECONDS
 
-    async def _hear(self, link: ClientConnection, speaking: "asyncio.Task[None]") -> float | None:
+    def _repeat_recent(self) -> None:
+        """Say outcomes again that went into a connection shortly before it was lost: nobody knows who heard them."""
+        now = self._loop.time()
+        self._answers.extendleft(answer for at, answer in reversed(self._said) if now - at < REPEAT_SECONDS)
+        self._said.clear()
+
+    async def _hear(self, link: ClientConnection) -> float | None:
+        """Obey until the reconciler ends the session; return the least pause before the next one, None for never."""
         while True:
-            hearing = asyncio.ensure_future(link.recv())
-            await asyncio.wait({hearing, speaking}, return_when=asyncio.FIRST_COMPLETED)
-            if speaking.done():
-                hearing.cancel()
-                await asyncio.gather(hearing, return_exceptions=True)
-                speaking.result()
-                return BACKOFF_FIRST_SECONDS
-            message = understand(await hearing)
+            message = understand(await link.recv())
             match message:
                 case Assign():
                     self._ears.assign(message)
@@ -262,6 +273,7 @@ class Session:
                 await _send(link, answer)
                 if self._answers and self._answers[0] is answer:
                     self._answers.popleft()  # only now: an outcome that was not sent is sent in the next session
+                    self._said.append((self._loop.time(), answer))
             reports = self._reporter.urgent(REPORTS_AT_ONCE)
             for report in reports:
                 await _send(link, report)

@@ -5,6 +5,7 @@ taken per side in its order; nothing here waits for anything on the caller's thr
 """
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from farshore_schema.observed import SideReport
 from farshore_schema.roles import Side
 
 ENGINE_DIRECTORY: Final = "engine"
+MEND_SECONDS: Final = 5.0  # between two tries to make an engine that could not be made
 
 EngineFactory = Callable[[Seat], Engine]
 
@@ -59,6 +61,7 @@ class _Side:
     def __init__(self, key: Key, lane: Lane, holder: EngineHolder, strand: Strand) -> None:
         self.key, self.lane, self.holder, self.strand = key, lane, holder, strand
         self.assignment: Assignment | None = None
+        self.mend_at = 0.0
 
 
 class Sides:
@@ -74,10 +77,12 @@ class Sides:
         observer: Observer,
         outlet: Outlet,
         on_served: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`engines` by document kind. `on_served` hears that the set of assignments changed."""
         self._root, self._engines, self._secrets = root, engines, secrets
         self._hands, self._observer, self._outlet, self._on_served = hands, observer, outlet, on_served
+        self._clock = clock
         self._lock = threading.Lock()
         self._sides: dict[Key, _Side] = {}
 
@@ -191,13 +196,19 @@ class Sides:
     def _serve(self, side: _Side, assign: Assign) -> None:
         side.holder.replace(self._engine(assign))
         side.lane.reopen()
-        incarnation = assign.incarnation
-        self._observer.watch(
-            side.key,
-            side.lane,
-            side.holder,
-            lambda report: self._outlet.report(side.key, incarnation, self._clean(report)),
-        )
+        self._observer.watch(side.key, side.lane, side.holder, partial(self._heard, side, assign.incarnation))
+
+    def _heard(self, side: _Side, incarnation: int, report: SideReport) -> None:
+        self._outlet.report(side.key, incarnation, self._clean(report))
+        if side.holder.broken and self._clock() >= side.mend_at:
+            side.mend_at = self._clock() + MEND_SECONDS
+            side.strand.post(partial(self._mend, side))
+
+    def _mend(self, side: _Side) -> None:
+        """Try again to make an engine: a missing file or secret may be there by now."""
+        assignment = side.assignment
+        if assignment is not None and assignment.served and side.holder.broken:
+            side.holder.replace(self._engine(assignment.assign))
 
     def _engine(self, assign: Assign) -> Engine:
         factory = self._engines.get(assign.document.kind)

@@ -1,4 +1,4 @@
-"""Every choice of `farshore serve`, as one frozen value that is read once at start; nobody reads the environment later."""
+"""Every choice of `farshore serve`: one frozen value, read once at start; nobody reads the environment later."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -54,7 +54,9 @@ class Settings:
     def checked(self) -> "Settings":
         """Return the settings, or raise Permanent("invalid_request") for a combination that must not start."""
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise Permanent("invalid_request", "a certificate and a key belong together", hint="--tls-cert and --tls-key")
+            raise Permanent(
+                "invalid_request", "a certificate and a key belong together", hint="--tls-cert and --tls-key"
+            )
         if not is_loopback(self.host) and self.tls_cert is None:
             raise Permanent(
                 "invalid_request",

@@ -254,3 +254,25 @@ class PairDeleteResult(Value):
     pair: Name
     operation: str | None = None
     note: str = ""
+
+
+class Deleted(Value):
+    """What a DELETE of a site did; False: there was nothing to delete."""
+
+    name: Name
+    deleted: bool
+
+
+class AbortRequest(Value):
+    """Ask for an open operation to be undone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class Findings(Value):
+    """What `doctor` found at both ends of a pair."""
+
+    findings: tuple[Finding, ...]
+    servers: dict[Side, str] = {}  # identity of the server behind each side, where it was seen

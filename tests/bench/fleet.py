@@ -22,7 +22,7 @@ from farshore.store.records import (
     SiteRecord,
     put,
 )
-from farshore.store.sqlite import SQLiteStore
+from farshore.store.sqlite import SqliteStore
 from farshore_schema.documents import MySQLPair, Site
 from farshore_schema.messages import (
     MEASURED_SECONDS,
@@ -70,7 +70,7 @@ def document(name: str, site_a: str, site_b: str) -> MySQLPair:
 
 def fill(directory: Path, pairs: int, sites: int) -> None:
     """Write a store with so many pairs that have been protected for long."""
-    store = SQLiteStore(directory)
+    store = SqliteStore(directory)
     for site in sorted({site for number in range(sites) for site in sites_of(number, sites)}):
         record = SiteRecord(document=Site(name=site), created=CREATED)
         agent = AgentRecord(agent=f"agent-{site}", site=site, token_hash="none", enrolled=CREATED)  # noqa: S106

@@ -153,7 +153,7 @@ class Nature:
         step = self.step(w.role, w.op, *seen)
         if step.name in STORE_STEPS:
             role, op = self.stored(step, w.role, w.op)
-            lossy = w.lossy or (step.role is not None and self._may_lose(step.role))
+            lossy = w.lossy or (step.role is not None and self._may_lose(step.role, seen))
             yield Move(w._replace(role=role, op=op, lossy=lossy), "work", f"store: {shown(step)}")
         else:
             yield from self._send(w, w.token, step, w.op)
@@ -173,9 +173,12 @@ class Nature:
             return role, tables.ops.number(present._replace(prepared=True))
         return role, tables.ops.number(present._replace(abort=True))
 
-    def _may_lose(self, role: Role) -> bool:
-        """Return whether a decision admits that acknowledged transactions may be missing on the new side."""
-        return not self.options.sync and role.evidence in ("receipt", "acks_stopped", "attested", "emergency")
+    def _may_lose(self, role: Role, seen: tuple[int, int]) -> bool:
+        """Return whether a decision may miss acknowledged transactions: never while the old side was seen to answer."""
+        if self.options.sync or role.evidence not in ("receipt", "acks_stopped", "attested", "emergency"):
+            return False
+        old = self.tables.facts[seen[1] if role.active == "a" else seen[0]]
+        return old is None or old.db != "up" or role.evidence == "emergency"
 
     def _send(self, w: World, token: int, step: Step, op: int) -> Iterator[Move]:
         if step.name == "wait":

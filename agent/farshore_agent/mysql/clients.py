@@ -26,8 +26,6 @@ PREPARED_POLL_SECONDS: Final = 0.02
 NAMED_MAX: Final = 5
 """So many sessions or transactions are named in a message."""
 
-_SYSTEM_USERS: Final = "'system user', 'event_scheduler', 'mysql.session'"
-_SPARED_COMMANDS: Final = "'Binlog Dump', 'Binlog Dump GTID', 'Daemon'"
 _CLIENTS_SQL: Final = (
     "SELECT t.PROCESSLIST_ID, t.PROCESSLIST_USER, t.PROCESSLIST_COMMAND, t.PROCESSLIST_INFO, x.STATE, x.XA_STATE,"
     " t.INSTRUMENTED = 'YES' AND"
@@ -37,7 +35,8 @@ _CLIENTS_SQL: Final = (
     " WHERE a.PROCESSLIST_ID = t.PROCESSLIST_ID AND a.ATTR_NAME = 'program_name')"
     " FROM performance_schema.threads t LEFT JOIN performance_schema.events_transactions_current x USING (THREAD_ID)"
     " WHERE t.PROCESSLIST_ID IS NOT NULL AND t.PROCESSLIST_ID <> CONNECTION_ID() AND t.PROCESSLIST_USER IS NOT NULL"
-    f" AND t.PROCESSLIST_USER NOT IN ({_SYSTEM_USERS}) AND t.PROCESSLIST_COMMAND NOT IN ({_SPARED_COMMANDS})"
+    " AND t.PROCESSLIST_USER NOT IN ('system user', 'event_scheduler', 'mysql.session')"
+    " AND t.PROCESSLIST_COMMAND NOT IN ('Binlog Dump', 'Binlog Dump GTID', 'Daemon')"
 )
 
 

@@ -1,8 +1,8 @@
 """Settings of a server that must outlast its restart: set with SET PERSIST, and read back where the server keeps them.
 
-SET PERSIST writes mysqld-auto.cnf.backup, calls fdatasync on it and renames it over mysqld-auto.cnf, but never syncs the
-directory (seen with strace on 9.7.4). The rename becomes durable with the next fdatasync of a new file in that file
-system, so a setting that must survive a power cut is followed by one more SET PERSIST: `settle` is that one.
+SET PERSIST writes mysqld-auto.cnf.backup, calls fdatasync on it and renames it over mysqld-auto.cnf, but never syncs
+the directory (seen with strace on 9.7.4). The rename becomes durable with the next fdatasync of a new file in that file
+system, so a setting that must survive a power cut is followed by one more SET PERSIST.
 
 Persisted values win over option files and command line, and are applied in the order of their timestamps: with
 `super_read_only=ON` persisted first and `read_only=OFF` later, a restart ends writable (measured). So both are always
@@ -17,7 +17,6 @@ from typing import Final, NamedTuple
 from farshore_agent.mysql.connections import READ_ONLY, Rejected, Session
 from farshore_schema.errors import Permanent
 
-SCHEDULER_OFF: Final = frozenset({"OFF", "DISABLED"})
 _TRUE: Final = frozenset({"1", "ON"})
 
 
@@ -47,11 +46,13 @@ class Switches(NamedTuple):
         return (
             self.super_read_only
             and self.read_only
-            and self.event_scheduler in SCHEDULER_OFF
             and self.loads_persisted
             and self.persisted.get("super_read_only") == "ON"
             and self.persisted.get("read_only") == "ON"
-            and self.persisted.get("event_scheduler") in SCHEDULER_OFF
+            and (
+                self.event_scheduler == "DISABLED"
+                or (self.event_scheduler == "OFF" and self.persisted.get("event_scheduler") == "OFF")
+            )
         )
 
 
@@ -92,31 +93,25 @@ def open_for_writes(session: Session) -> None:
 
 
 def stop_scheduler(session: Session) -> None:
-    """Stop the event scheduler, now and after restarts. Being later than `close_for_writes`, it settles that one."""
+    """Stop the event scheduler, now and after restarts. Being later than `close_for_writes`, it settles that one.
+
+    A server started with event_scheduler=DISABLED refuses to have it set; it stays so after every restart.
+    """
     try:
         session.run("SET PERSIST event_scheduler = OFF")
     except Rejected as error:
-        if error.number != READ_ONLY:  # started with event_scheduler=DISABLED: it cannot be set, only persisted
+        if error.number != READ_ONLY:
             raise
-        session.run("SET PERSIST_ONLY event_scheduler = OFF")
+        session.run("SET PERSIST read_only = ON")
 
 
 def start_scheduler(session: Session) -> None:
-    """Start the event scheduler, now and after restarts; a server started with DISABLED keeps it so until then."""
+    """Start the event scheduler, now and after restarts; a server started with DISABLED keeps it so."""
     try:
         session.run("SET PERSIST event_scheduler = ON")
     except Rejected as error:
         if error.number != READ_ONLY:
             raise
-        session.run("SET PERSIST_ONLY event_scheduler = ON")
-
-
-def settle(session: Session) -> None:
-    """Make what was persisted before survive a power cut, by persisting a value that is persisted already once more."""
-    value = session.scalar(
-        "SELECT VARIABLE_VALUE FROM performance_schema.persisted_variables WHERE VARIABLE_NAME = 'event_scheduler'"
-    )
-    session.run(f"SET PERSIST_ONLY event_scheduler = {'ON' if value == 'ON' else 'OFF'}")
 
 
 def refuse_unfenceable(now: Switches) -> None:

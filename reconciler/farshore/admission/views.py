@@ -11,19 +11,18 @@ NO_REPORT: Final = PairStatus()
 _PHASES: Final[dict[Verb, Phase]] = {"switchover": "switching", "failover": "switching", "remove": "removing"}
 
 
-def pair_view(now: PairRecords, report: PairStatus | None = None) -> PairView:
-    """Return the view of an existing pair. `report`: the loop's newest one, else the stored one is taken.
+def pair_view(now: PairRecords) -> PairView:
+    """Return the view of an existing pair, by the loop's stored report.
 
     Role and open operation always come from the store, so that an answer never shows less than was just accepted.
     """
     if now.spec is None:
         raise ValueError("a pair without a declaration has no view")
-    stored = now.status.value if now.status else NO_REPORT
     return view_of(
         now.spec.value,
         now.role.value if now.role else None,
         now.operation.value if now.operation else None,
-        report or stored,
+        now.status.value if now.status else NO_REPORT,
     )
 
 

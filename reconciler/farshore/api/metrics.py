@@ -1,7 +1,7 @@
 """What Prometheus reads at /metrics: how pairs, operations, agents, the loop and the store are doing.
 
-Reports stay parsed here as one word each and are kept up with the store's events, so that a scrape of ten thousand pairs
-costs milliseconds between which other requests have their turn.
+Of every report one word is kept, and kept up with the store's events, so that a scrape of ten thousand pairs costs
+milliseconds between which other requests have their turn.
 """
 
 import asyncio
@@ -133,31 +133,30 @@ class PhaseBook:
 
     async def read(self) -> dict[str, Seen]:
         """Return every pair as it is now."""
+        watch = self._watch or await self._read_all()
         while True:
-            if self._watch is None:
-                await self._read_all()
-            assert self._watch is not None  # noqa: S101 (made above)
             try:
-                changed = {keys.pair_name(event.key) for event in self._watch.poll(limit=LIST_MAX)}
+                changed = {keys.pair_name(event.key) or "" for event in watch.poll(limit=LIST_MAX)}
             except Compacted:
-                self._watch.close()
-                self._watch = None
+                watch.close()
+                watch = await self._read_all()
                 continue
-            for number, name in enumerate(sorted(changed - {None}), 1):  # type: ignore[type-var]
-                self._look(name or "")
+            for number, name in enumerate(sorted(changed), 1):
+                self._look(name)
                 if number % BATCH == 0:
                     await asyncio.sleep(0)
             return dict(self._pairs)
 
-    async def _read_all(self) -> None:
+    async def _read_all(self) -> Watch:
         self._pairs.clear()
         page = self._store.list(keys.PAIRS, limit=BATCH)
-        self._watch = self._store.watch(keys.PAIRS, page.rev)
+        self._watch = watch = self._store.watch(keys.PAIRS, page.rev)
         while page.items:
             for name in sorted({keys.pair_name(item.key) or "" for item in page.items}):
                 self._look(name)
             await asyncio.sleep(0)
             page = self._store.list(keys.PAIRS, limit=BATCH, after=page.items[-1].key)
+        return watch
 
     def _look(self, name: str) -> None:
         if self._store.get(keys.spec(name)) is None:

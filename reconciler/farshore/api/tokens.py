@@ -48,9 +48,7 @@ def new_record(
     token: str, role: TokenRole, clock: Clock, *, note: str = "", by: str = "", sites: tuple[str, ...] = ()
 ) -> TokenRecord:
     """Return the record of a token."""
-    return TokenRecord(
-        id=hashed(token)[:_ID_CHARACTERS], role=role, note=note, sites=sites, created=clock.now(), by=by
-    )
+    return TokenRecord(id=hashed(token)[:_ID_CHARACTERS], role=role, note=note, sites=sites, created=clock.now(), by=by)
 
 
 def create(records: Records, clock: Clock, role: TokenRole, *, note: str = "", by: str = "") -> Made:

@@ -80,7 +80,7 @@ def test_every_definition_arrives_as_it_is(filled: Sites, seeded: SeedResult) ->
 
 
 def test_programs_keep_their_circumstances(filled: Sites, seeded: SeedResult) -> None:
-    """Order of triggers, state and time of events, character sets, collations and times of creation are the source's."""
+    """Order of triggers, state and time of events, character sets, collations, times of creation are the source's."""
     for question in (
         "SELECT trigger_schema, trigger_name, action_order, created, sql_mode, definer, character_set_client, "
         "collation_connection, database_collation FROM information_schema.triggers "
@@ -152,9 +152,12 @@ def test_the_target_stays_closed_until_it_is_opened(filled: Sites, seeded: SeedR
     with pytest.raises(Exception, match="offline mode"):
         filled.osaka.connect(**twin)
     reopen_target(filled.target)
-    with filled.osaka.connect(**twin) as session, session.cursor() as cursor:
-        with pytest.raises(Exception, match="read-only"):
-            cursor.execute("INSERT INTO shop.empty VALUES (1, 'x')")
+    with (
+        filled.osaka.connect(**twin) as session,
+        session.cursor() as cursor,
+        pytest.raises(Exception, match="read-only"),
+    ):
+        cursor.execute("INSERT INTO shop.empty VALUES (1, 'x')")
     assert filled.osaka.query("SELECT @@GLOBAL.local_infile, @@GLOBAL.log_bin_trust_function_creators") == [(1, 0)]
 
 

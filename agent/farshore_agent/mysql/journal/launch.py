@@ -31,8 +31,11 @@ CALL_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 0.02
 ERROR_TEXT_BYTES: Final = 2000
 
-_ENVIRONMENT_KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
-"""Nothing else of the agent's environment reaches the process: secrets may be there (references `env:NAME`)."""
+_ENVIRONMENT_KEPT: Final = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "TESTBED_RUN",
+)  # fmt: skip
+"""Nothing else of the agent's environment reaches the process: secrets may be there (references `env:NAME`).
+TESTBED_RUN marks what a test run started, so that nothing outlives the run."""
 
 
 class RolePaths:

@@ -35,6 +35,9 @@ READ_LOCK_IDLE_SECONDS = 5
 PING_SECONDS = 20.0
 """Well under IDLE_SECONDS_MAX, after which the source would end an idle session of the snapshot."""
 SNAPSHOT = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
+UNTOUCHED = "unread"
+"""Name of a savepoint from before anything was read: going back to it frees the metadata locks of what was read since,
+on which DDL of others would wait, and keeps the snapshot."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +79,11 @@ class Epoch:
 
     def give_back(self, session: Session) -> None:
         """Return a session that has nothing running."""
+        try:
+            session.ask(f"ROLLBACK TO SAVEPOINT {UNTOUCHED}")
+        except Interruption:
+            self.lose(session)
+            return
         with self._changed:
             self._idle.append(session)
             self._changed.notify()
@@ -96,12 +104,7 @@ class Epoch:
         with self._changed:
             sleeping, self._idle = self._idle, []
         for session in sleeping:
-            try:
-                session.ask("DO 0")
-            except Interruption:
-                self.lose(session)
-            else:
-                self.give_back(session)
+            self.give_back(session)  # which asks it something
 
     def still_locked(self) -> bool:
         """Whether the backup lock was held without a gap until now; if not, the epoch is lost from here on."""
@@ -160,6 +163,8 @@ def open_epoch(
             f"SELECT GTID_SUBSET({sql.text(journal_start)}, {sql.text(instant.gtid_executed)})"
         ).number():
             raise _other_history(journal_start)
+        for session in readers:
+            session.ask(f"SAVEPOINT {UNTOUCHED}")
         source.end(control)
         if settings.ddl == "retry":
             source.end(lock)

@@ -36,6 +36,11 @@ class Keeper:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="seed-keeper", daemon=True)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the seed is to end, whatever the reason."""
+        return self.cancelled or self.failure is not None
+
     def watch(self, epoch: Epoch | None) -> None:
         """Keep this epoch's sessions awake from now on; None: there is none."""
         self._epoch = epoch

@@ -60,9 +60,9 @@ def prepare(
 
     Raises SeedPermanent, TargetHoldsData among them, with nothing changed.
     """
-    kill_left_behind(target)
     source_facts, target_facts = read_facts(source), read_facts(target)
     remarks = check_pair(source_facts, target_facts, not_innodb(source, settings))
+    kill_left_behind(target)
     check_no_channel(target)
     if not target_facts.on("persisted_globals_load"):
         raise SeedPermanent(

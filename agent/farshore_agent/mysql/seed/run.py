@@ -176,7 +176,7 @@ class _Seed:
                 return self._epoch(prepared)
             except (EpochLost, ConnectionLost) as error:
                 self.keeper.watch(None)
-                if self.keeper.cancelled or self.keeper.failure is not None:
+                if self.keeper.stopping:
                     raise
                 last = error
             for server in (self.source, self.target):
@@ -197,7 +197,7 @@ class _Seed:
             self.source,
             self.settings,
             journal_start=self.journal_start,
-            cancelled=lambda: self.keeper.cancelled,
+            cancelled=lambda: self.keeper.stopping,
             before_lock=read_definitions,
         )
         try:
@@ -334,7 +334,7 @@ class _Seed:
             try:
                 return step(writer)
             except ConnectionLost as error:
-                if error.side == "source" or self.keeper.cancelled or self.keeper.failure is not None:
+                if error.side == "source" or self.keeper.stopping:
                     raise
                 last = error
                 self.target.kill(writer)
@@ -345,7 +345,7 @@ class _Seed:
         raise SeedTransient(f"the target cut the connection {self.settings.chunk_tries} times: {last}") from last
 
     def _open(self, server: Server, *also: str) -> Session:
-        return server.open_within(self.settings.reconnect_seconds, lambda: self.keeper.cancelled, also=also)
+        return server.open_within(self.settings.reconnect_seconds, lambda: self.keeper.stopping, also=also)
 
 
 def _orphan_definers(writer: Session) -> tuple[Remark, ...]:

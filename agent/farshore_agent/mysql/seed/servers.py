@@ -107,10 +107,11 @@ class Server:
             time.sleep(RECONNECT_PAUSE_SECONDS)
 
     def end(self, session: Session) -> None:
-        """Close a session that has nothing running."""
+        """Close a session that has nothing running; one that was broken off is left for `end_all` to end."""
         session.close()
-        with self._guard:
-            self._sessions.discard(session)
+        if not session.broken:
+            with self._guard:
+                self._sessions.discard(session)
 
     def kill(self, *sessions: Session) -> None:
         """End sessions on the server too, and wait until they are gone there.

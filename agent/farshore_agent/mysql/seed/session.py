@@ -88,6 +88,8 @@ class Session:
         self.side: Side = side
         self._link: Any = None
         self._unfinished: RowFramer | None = None  # of a result set whose end was not read yet
+        self.broken = False
+        """Whether it was broken off; the server may not know yet."""
         try:
             self._link = connect(program_name=program_name, local_infile=side == "target")
         except (pymysql.err.MySQLError, OSError) as error:
@@ -216,6 +218,7 @@ class Session:
 
     def abort(self) -> None:
         """End the session at once, from any thread: whoever waits in it gets ConnectionLost."""
+        self.broken = True
         link = None if self._link is None else self._link._sock
         if link is not None:
             with contextlib.suppress(OSError):

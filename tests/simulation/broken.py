@@ -1,0 +1,218 @@
+"""The mutations: which promise is broken, by which edits of the product's source, and which runs must find it."""
+
+from typing import Final, NamedTuple
+
+PLAN: Final = "reconciler/farshore/plan/"
+ADMISSION: Final = "agent/farshore_agent/admission.py"
+COMMANDS: Final = "agent/farshore_agent/commands.py"
+RECORDS: Final = "agent/farshore_agent/records.py"
+PHYSICS: Final = "tests/simulation/physics.py"
+MOVES: Final = "tests/simulation/moves.py"
+
+
+class Edit(NamedTuple):
+    """One passage, which must occur exactly once, and what replaces it."""
+
+    file: str
+    old: str
+    new: str
+
+
+class Mutant(NamedTuple):
+    """One broken rule. `runs`, in the order of their cost: the first one that finds it ends the hunt."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    runs: tuple[str, ...] = ("explore 0 0 2 1", "explore 1 0 2 1", "explore 0 0 2 2", "explore 0 1 1 1")
+    quick: bool = True  # hunted in `make test` too
+
+
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    Mutant(
+        "an agent obeys an old epoch and forgets its own fence",
+        (
+            Edit(ADMISSION, "if step.epoch < record.epoch:", "if False:"),
+            Edit(ADMISSION, "if record.fenced_epoch >= step.epoch:", "if False:"),
+        ),
+    ),
+    Mutant(
+        "a switchover does not fence",
+        (
+            Edit(
+                PLAN + "view.py",
+                "return own if own is not None and own.epoch == op.epoch and not source.writable else None",
+                'return own or Receipt(side, op.epoch, "0")',
+            ),
+        ),
+    ),
+    Mutant(
+        "a switchover does not drain",
+        (
+            Edit(
+                PLAN + "changes.py",
+                "if receipt is not None and target is not None and target.drained == receipt:",
+                "if receipt is not None and target is not None:",
+            ),
+        ),
+    ),
+    Mutant(
+        "a failover of a silent source does not stop acknowledging",
+        (
+            Edit(PLAN + "changes.py", "if target.receiving or target.epoch < op.epoch:", "if False:"),
+            Edit(PHYSICS, "self._set(receiving=False, zero=False, prepared=0)", "self._set(zero=False, prepared=0)"),
+        ),
+        ("explore 1 0 2 1 --sync", "explore 1 1 1 1 --sync"),
+    ),
+    Mutant(
+        "a silent source needs no evidence",
+        (Edit(PLAN + "changes.py", "    if op.attested:\n", "    if True:\n"),),
+    ),
+    Mutant(
+        "an abort takes the epoch that the operation burned",
+        (Edit(PLAN + "changes.py", "Role(role.active, next_even(op.epoch), ", "Role(role.active, op.epoch, "),),
+    ),
+    Mutant(
+        "an abort keeps the old epoch",
+        (Edit(PLAN + "changes.py", "Role(role.active, next_even(op.epoch), ", "Role(role.active, role.epoch, "),),
+    ),
+    Mutant(
+        "a promotion trusts the report about what was applied",
+        (Edit(PHYSICS, "if self.site.received & ~self.site.executed:", "if False:"),),
+        ("explore 1 0 2 1", "explore 1 1 1 1", "explore 1 1 1 1 --sync"),
+    ),
+    Mutant(
+        "being open from an older decision is good enough",
+        (
+            Edit(PLAN + "view.py", "        and active.epoch == role.epoch\n", ""),
+            Edit(PLAN + "view.py", "        and active.promoted_epoch == role.epoch\n", ""),
+        ),
+    ),
+    Mutant(
+        "an old active side that returns is left alone",
+        (
+            Edit(PLAN + "steady.py", "is_up(standby) and standby.writable and not is_untouched", "False and is_untouched"),
+            Edit(PLAN + "steady.py", "if not is_fenced(standby, role):", "if False:"),
+        ),
+    ),
+    Mutant(
+        "a decision is not guarded by the owner's token",
+        (
+            Edit(
+                MOVES,
+                "            if step.name not in STORE_STEPS:  # the",
+                "            if step.name == 'decide':\n"
+                "                stored = self.tables.roles.number(step.role)\n"
+                "                yield Move(w._replace(role=stored), 'fault', 'a replaced owner decides')\n"
+                "            if step.name not in STORE_STEPS:  # the",
+            ),
+        ),
+        ("explore 0 1 1 1",),
+    ),
+    Mutant(
+        "a failover cuts off a source that answers",
+        (
+            Edit(
+                PLAN + "changes.py",
+                "        if receipt is None:\n            return command(Step(\"fence\", role.active",
+                "        if target.receiving or target.epoch < op.epoch:\n"
+                "            return command(Step(\"stop_acks\", op.to, op.epoch), role, op, seen)\n"
+                "        if receipt is None:\n            return command(Step(\"fence\", role.active",
+            ),
+            Edit(PLAN + "changes.py", "        if target.drained == receipt:\n", "        if True:\n"),
+        ),
+    ),
+    Mutant(
+        "one agent keeps one record for two sites",
+        (Edit(RECORDS, 'return root / "sides" / pair / side', 'return root / "sides" / pair'),),
+        ("explore 0 0 2 1 --one-agent",),
+    ),
+    Mutant(
+        "a restart of the database undoes its fence",
+        (Edit(PHYSICS, "self._set(writable=False, lasting=False)", "self._set(writable=False)"),),
+        ("explore 0 1 1 1",),
+    ),
+    Mutant(
+        "a copy is made without a consent",
+        (
+            Edit(
+                PLAN + "copies.py",
+                "    consent = op.consent\n",
+                '    consent = op.consent or Consent(side, standby.server, op.epoch, "nobody")\n',
+            ),
+            Edit(PLAN + "copies.py", "import SIDES, Facts", "import SIDES, Consent, Facts"),
+        ),
+        ("explore 1 0 2 2", "explore 0 1 1 1"),
+    ),
+    Mutant(
+        "a consent is good for two copies",
+        (
+            Edit(ADMISSION, 'if record.base == "complete" and order.operation and ', "if False and "),
+            Edit(PLAN + "copies.py", 'if standby.base == "complete" and standby.seeded_for == op.id:', "if False:"),
+        ),
+        ("explore 1 0 2 1 --new-pair",),
+    ),
+    Mutant(
+        "a copy may overwrite a side that was opened and not fenced since",
+        (
+            Edit(
+                ADMISSION,
+                "    if record.promoted_epoch > record.fenced_epoch:\n        return Refused(\"wrong_role\", \"this side was active",
+                "    if False:\n        return Refused(\"wrong_role\", \"this side was active",
+            ),
+            Edit(PLAN + "copies.py", "    if standby.promoted_epoch > standby.fenced_epoch or ", "    if False or "),
+        ),
+    ),
+    Mutant(
+        "an order of an ended life enrols the side again",
+        (Edit(ADMISSION, "not record.enrolled and 0 < record.epoch >= step.epoch", "False"),),
+        ("explore 1 0 2 1 --new-pair",),
+    ),
+    Mutant(
+        "an emergency decision is not noticed",
+        (Edit(PLAN + "view.py", "return side != role.active or facts.promoted_epoch > role.epoch", "return False"),),
+        ("explore 0 0 2 1 1",),
+    ),
+    Mutant(
+        "an emergency is adopted in an epoch that an operation burned",
+        (Edit(PLAN + "decision.py", "    if spent > claimed:\n", "    if False:\n"),),
+        ("explore 0 0 2 1 1",),
+    ),
+    Mutant(
+        "a side with an emergency decision obeys steps meant for a standby",
+        (Edit(ADMISSION, "if step.name in STANDBY_STEPS and", "if False and"),),
+        ("explore 0 0 2 1 1", "explore 0 1 1 1 1"),
+    ),
+    Mutant(
+        "a fence that does not hold is taken for evidence",
+        (
+            Edit(PLAN + "steady.py", "is_up(standby) and standby.writable and not is_untouched", "False and is_untouched"),
+            Edit(PLAN + "view.py", "own.epoch == op.epoch and not source.writable", "own.epoch == op.epoch"),
+        ),
+        ("explore 0 0 2 2", "explore 0 1 1 1"),
+    ),
+    Mutant(
+        "a receipt of an older fence is evidence",
+        (
+            Edit(PLAN + "view.py", "own is not None and own.epoch == op.epoch and not source.writable", "own is not None"),
+            Edit(ADMISSION, "promoted_epoch=step.epoch, receipt=None, stream_epoch=0", "promoted_epoch=step.epoch, stream_epoch=0"),
+            Edit(PHYSICS, "receipt=record.receipt if site.up and not site.writable else None", "receipt=record.receipt"),
+        ),
+    ),
+    Mutant(
+        "an order is not checked again right before its effect",
+        (
+            Edit(COMMANDS, "            overtaken = still_holds(self._keeper.load(), order)\n        if overtaken is not None:\n            return", "            overtaken = None\n        if overtaken is not None:\n            return"),
+            Edit(COMMANDS, "            overtaken = still_holds(self._keeper.load(), order)\n        if overtaken is not None:\n            raise", "            overtaken = None\n        if overtaken is not None:\n            raise"),
+        ),
+        ("explore 0 1 2 2 --live-every 1000000",),
+        quick=False,
+    ),
+    Mutant(
+        "an agent notes a fence only after it",
+        (
+            Edit(ADMISSION, "fenced_epoch=max(record.fenced_epoch, step.epoch), receipt=None)", "receipt=None)"),
+            Edit(ADMISSION, "return done._replace(receipt=effect.receipt)", "return done._replace(receipt=effect.receipt, fenced_epoch=step.epoch)"),
+        ),
+        ("explore 0 1 1 1",),
+    ),
+)
