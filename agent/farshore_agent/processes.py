@@ -24,6 +24,10 @@ TERM_SECONDS: Final = 10.0
 KILL_SECONDS: Final = 5.0
 
 
+_spawned: set[int] = set()
+"""Children of this process that nobody has waited for yet."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Process:
     """One process for good: its pid, and when it started, so that a later one of the same pid is not taken for it."""
@@ -60,8 +64,13 @@ def spawn(
     stdin: int | IO[bytes] = subprocess.DEVNULL,
     output: int | IO[bytes] = subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
-) -> tuple[Process, "subprocess.Popen[bytes]"]:
-    """Start `command` in its own session and write its pid file; no secret may be in `command`."""
+) -> Process:
+    """Start `command` in its own session and write its pid file; no secret may be in `command`.
+
+    The process is not waited for: it may outlive this one. Call `reap` now and then, so that a dead one is not kept as
+    a zombie.
+    """
+    reap()
     child = subprocess.Popen(
         list(command),
         stdin=stdin,
@@ -72,10 +81,22 @@ def spawn(
         pass_fds=tuple(pass_fds),
         env=None if environment is None else dict(environment),
     )
-    started = identity(child.pid) or ""
-    process = Process(pid=child.pid, started=started, what=what)
+    child.returncode = 0  # Popen is not to wait for it, nor to warn that nobody does
+    _spawned.add(child.pid)
+    process = Process(pid=child.pid, started=identity(child.pid) or "", what=what)
     write_pid_file(pid_file, process)
-    return process, child
+    return process
+
+
+def reap() -> None:
+    """Let go of those of this process's own `spawn`ed children that have ended. Idempotent."""
+    for pid in tuple(_spawned):
+        try:
+            ended, _ = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            ended = pid
+        if ended == pid:
+            _spawned.discard(pid)
 
 
 def write_pid_file(path: Path, process: Process) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import functools
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -20,7 +20,7 @@ from farshore_agent.engines import Looker
 from farshore_agent.inspection import Inspections
 from farshore_agent.lane import Hands
 from farshore_agent.observe import Observer
-from farshore_agent.probes.keeper import Probes
+from farshore_agent.probes.keeper import PROBE_COMMAND, Probes
 from farshore_agent.probes.specs import probe_specs
 from farshore_agent.secrets import Secrets
 from farshore_agent.session import Identity, Introduction, Session
@@ -46,7 +46,13 @@ class Agent:
     """One run of the agent on one event loop."""
 
     def __init__(
-        self, settings: Settings, *, engines: Mapping[str, EngineFactory], look: Looker, secrets: Secrets
+        self,
+        settings: Settings,
+        *,
+        engines: Mapping[str, EngineFactory],
+        look: Looker,
+        secrets: Secrets,
+        probe_command: Sequence[str] = PROBE_COMMAND,
     ) -> None:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
@@ -73,6 +79,7 @@ class Agent:
             specs=functools.partial(probe_specs, settings.directory, self.sides.assignments, secrets),
             host=settings.probe_host,
             chosen=settings.probe_ports,
+            command=probe_command,
             environment=secrets.environment,
         )
         self._inspections = Inspections(look, secrets, self.session.inspected)
@@ -208,7 +215,13 @@ async def _parent_gone(parent: int) -> None:
         await asyncio.sleep(PARENT_POLL_SECONDS)
 
 
-def run(settings: Settings, *, engines: Mapping[str, EngineFactory], look: Looker) -> None:
+def run(
+    settings: Settings,
+    *,
+    engines: Mapping[str, EngineFactory],
+    look: Looker,
+    probe_command: Sequence[str] = PROBE_COMMAND,
+) -> None:
     """Run the agent until it is told to end, or its parent is gone; data-path processes go on (I10).
 
     Raises Permanent("directory_in_use") when another agent runs on the directory.
@@ -216,14 +229,14 @@ def run(settings: Settings, *, engines: Mapping[str, EngineFactory], look: Looke
     secrets = Secrets()
     secrets.redactor.learn(settings.credential)
     logs.configure(secrets.redactor)
+
+    async def work() -> None:
+        ended = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        agent = Agent(settings, engines=engines, look=look, secrets=secrets, probe_command=probe_command)
+        _log.info("agent started", directory=str(settings.directory), agent=settings.agent, embedded=settings.embedded)
+        await agent.run(ended)
+
     with lock.only_agent(settings.directory, wait_seconds=LOCK_SECONDS):
-        asyncio.run(_run(settings, engines, look, secrets))
-
-
-async def _run(settings: Settings, engines: Mapping[str, EngineFactory], look: Looker, secrets: Secrets) -> None:
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    agent = Agent(settings, engines=engines, look=look, secrets=secrets)
-    _log.info("agent started", directory=str(settings.directory), agent=settings.agent, embedded=settings.embedded)
-    await agent.run(ended)
+        asyncio.run(work())

@@ -1,4 +1,7 @@
-"""What the Pulumi engine's calls mean for a site. Idempotent by contract: each is a PUT or DELETE by name."""
+"""What the Pulumi engine's calls mean for a site. Idempotent by contract: each is a PUT or DELETE by name.
+
+As with pairs the id is `<name>/<incarnation>`, so that a moved or replaced resource does not take its site away (R24).
+"""
 
 from typing import Any
 
@@ -24,39 +27,44 @@ def diff(olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
 
 def create(props: dict[str, Any]) -> CreateResult:
     """Declare the site; an existing one of that name is adopted."""
-    return CreateResult(str(props["name"]), _put(props))
+    name = str(props["name"])
+    view = _put(props, create=True)
+    return CreateResult(f"{name}/{view['incarnation']}", changes.declared(props))
 
 
 def update(news: dict[str, Any]) -> UpdateResult:
     """Declare the site anew."""
-    return UpdateResult(_put(news))
+    _put(news)
+    return UpdateResult(changes.declared(news))
 
 
-def _put(props: dict[str, Any]) -> dict[str, Any]:
+def _put(props: dict[str, Any], *, create: bool = False) -> dict[str, Any]:
     document = changes.declared(props)
+    body = {"version": FORMAT, "kind": "Site"} | document
     with failed("Site", document["name"]):
-        client.call("PUT", client.path("sites", document["name"]), body={"version": FORMAT, "kind": "Site"} | document)
-    return document
+        return client.call("PUT", client.path("sites", document["name"]), body=body, create=create or None)
 
 
 def read(id_: str, props: dict[str, Any]) -> ReadResult:
     """Return what the reconciler has, or that the site is gone."""
+    name = id_.partition("/")[0]
     try:
-        found = client.call("GET", client.path("sites", id_))
+        view = client.call("GET", client.path("sites", name))
     except FarshoreError as error:
         if error.code == "not_found":
             return ReadResult("", {})
-        with failed("Site", id_):
+        with failed("Site", name):
             raise
-    document = changes.canonical(Site.model_validate(found.get("document", found)))
+    document = changes.canonical(Site.model_validate(view["document"]))
     return ReadResult(id_, dict(document), dict(document))
 
 
 def delete(id_: str) -> None:
-    """Remove the site; one that is gone already is a success."""
-    with failed("Site", id_):
+    """Remove the site; one that is gone already, or was adopted by a newer resource, is a success."""
+    name, _, incarnation = id_.partition("/")
+    with failed("Site", name):
         try:
-            client.call("DELETE", client.path("sites", id_))
+            client.call("DELETE", client.path("sites", name), incarnation=int(incarnation))
         except FarshoreError as error:
             if error.code != "not_found":
                 raise

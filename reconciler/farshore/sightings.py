@@ -40,6 +40,7 @@ class _Sighting:
     session: int
     refreshed: float  # clock seconds when the report was last known to hold, without the session's `alive`
     held: bool = True  # whether the session's `alive` vouches for it
+    measure: Measure | None = None  # newer than the report's own measurements
     ring: "_Ring | None" = None
 
 
@@ -84,7 +85,7 @@ class Sightings:
         self._hold_again(session, (pair, side))
         if old is not None:
             new.ring = old.ring
-        self._sample(new, now)
+        self._sample(new, report.stream.lag_seconds, now)
         return old is None or self._is_stale(old, now) or _differ(old.report, report)
 
     def measured(self, session: int, measure: Measure) -> bool:
@@ -92,10 +93,8 @@ class Sightings:
         each = self._sides.get((measure.pair, measure.side))
         if each is None or each.session != session:
             return False
-        each.report = each.report.model_copy(
-            update={"position": measure.position, "seed": measure.seed, "stream": measure.stream}
-        )
-        self._sample(each, self._clock.monotonic())
+        each.measure = measure
+        self._sample(each, measure.stream.lag_seconds, self._clock.monotonic())
         return True
 
     def alive(self, session: int, unheld: frozenset[Seat] = frozenset()) -> Changed:
@@ -134,7 +133,7 @@ class Sightings:
             each = self._sides.get((pair, side))
             age = None if each is None else self._age(each, now)
             fresh = each is not None and age is not None and age <= STALE_SECONDS
-            values[side] = each.report if each is not None and fresh else None
+            values[side] = _whole(each) if each is not None and fresh else None
             values[f"age_{side}"] = age
         return PairObserved.model_construct(None, **values)
 
@@ -146,7 +145,7 @@ class Sightings:
     def last(self, pair: str, side: Side) -> SideReport | None:
         """Return the newest report of a side, however old."""
         each = self._sides.get((pair, side))
-        return None if each is None else each.report
+        return None if each is None else _whole(each)
 
     def samples(self, pair: str, side: Side) -> tuple[Sample, ...]:
         """Return the lag samples of the last minutes, oldest first."""
@@ -182,8 +181,7 @@ class Sightings:
             state.unheld = state.unheld - {seat}
 
     @staticmethod
-    def _sample(each: _Sighting, now: float) -> None:
-        lag = each.report.stream.lag_seconds
+    def _sample(each: _Sighting, lag: float | None, now: float) -> None:
         if lag is None:
             return
         if each.ring is None:
@@ -210,6 +208,17 @@ class _Ring:
     def samples(self, now: float) -> tuple[Sample, ...]:
         order = [*range(self._next, len(self._times)), *range(self._next)]
         return tuple(Sample(now - self._times[i], self._lags[i]) for i in order)
+
+
+def _whole(each: _Sighting) -> SideReport:
+    """Return the report with its newest measurements; they are put in only when somebody looks."""
+    measure = each.measure
+    if measure is not None:
+        each.report = each.report.model_copy(
+            update={"position": measure.position, "seed": measure.seed, "stream": measure.stream}
+        )
+        each.measure = None
+    return each.report
 
 
 def _differ(old: SideReport, new: SideReport) -> bool:

@@ -67,6 +67,7 @@ class Supervisor:
         self._pairs: set[str] = set()
         self._in_a_row: tuple[str, int] = ("", 0)
         self._stir = asyncio.Event()
+        self._changed = True  # the store has changed since the watch was polled
 
     # ---- what others use
 
@@ -106,7 +107,9 @@ class Supervisor:
     async def _turn(self, watch: Watch) -> None:
         while True:
             self._stir.clear()
-            watch = self._take_events(watch)
+            if self._changed:
+                self._changed = False
+                watch = self._take_events(watch)
             pair = self.agenda.take(self._clock.monotonic())
             if pair is None:
                 await self._rest()
@@ -196,6 +199,7 @@ class Supervisor:
         running = asyncio.get_running_loop()
 
         def stir() -> None:
+            self._changed = True
             with contextlib.suppress(RuntimeError):  # the event loop has ended: nobody is left to wake
                 running.call_soon_threadsafe(self._stir.set)
 

@@ -55,9 +55,19 @@ def app_over(supervisor: Supervisor) -> FastAPI:
     return app
 
 
+GC = {"n": 0, "t": 0.0, "max": 0.0, "s": 0.0}
+def gcb(phase, info):
+    import time
+    if info["generation"] < 2: return
+    if phase == "start": GC["s"] = time.perf_counter()
+    else:
+        d = time.perf_counter() - GC["s"]; GC["n"] += 1; GC["t"] += d; GC["max"] = max(GC["max"], d)
+        print("gc", round(d, 3), info, file=sys.stderr)
 def main(directory: str, port: int) -> None:
     """Serve until ended."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
+    import gc
+    gc.callbacks.append(gcb)
     clock = SystemClock()
     supervisor = Supervisor(store=SqliteStore(Path(directory), clock), clock=clock)
     uvicorn.run(

@@ -23,7 +23,7 @@ class Mutant(NamedTuple):
 
     name: str
     edits: tuple[Edit, ...]
-    runs: tuple[str, ...] = ("explore 0 0 2 1", "explore 1 0 2 1", "explore 0 0 2 2", "explore 0 1 1 1")
+    runs: tuple[str, ...] = ("explore 0 0 2 1",)
     quick: bool = True  # hunted in `make test` too
 
 
@@ -34,6 +34,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
             Edit(ADMISSION, "if step.epoch < record.epoch:", "if False:"),
             Edit(ADMISSION, "if record.fenced_epoch >= step.epoch:", "if False:"),
         ),
+        ("explore 0 0 2 2",),
     ),
     Mutant(
         "a switchover does not fence",
@@ -44,6 +45,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
                 'return own or Receipt(side, op.epoch, "0")',
             ),
         ),
+        ("explore 1 0 2 1",),
     ),
     Mutant(
         "a switchover does not drain",
@@ -54,6 +56,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
                 "if receipt is not None and target is not None:",
             ),
         ),
+        ("explore 1 0 2 1",),
     ),
     Mutant(
         "a failover of a silent source does not stop acknowledging",
@@ -61,7 +64,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
             Edit(PLAN + "changes.py", "if target.receiving or target.epoch < op.epoch:", "if False:"),
             Edit(PHYSICS, "self._set(receiving=False, zero=False, prepared=0)", "self._set(zero=False, prepared=0)"),
         ),
-        ("explore 1 0 2 1 --sync", "explore 1 1 1 1 --sync"),
+        ("explore 1 0 2 1 --sync",),
     ),
     Mutant(
         "a silent source needs no evidence",
@@ -78,7 +81,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a promotion trusts the report about what was applied",
         (Edit(PHYSICS, "if self.site.received & ~self.site.executed:", "if False:"),),
-        ("explore 1 0 2 1", "explore 1 1 1 1", "explore 1 1 1 1 --sync"),
+        ("explore 1 1 1 1 --sync",),
     ),
     Mutant(
         "being open from an older decision is good enough",
@@ -90,7 +93,9 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "an old active side that returns is left alone",
         (
-            Edit(PLAN + "steady.py", "is_up(standby) and standby.writable and not is_untouched", "False and is_untouched"),
+            Edit(
+                PLAN + "steady.py", "is_up(standby) and standby.writable and not is_untouched", "False and is_untouched"
+            ),
             Edit(PLAN + "steady.py", "if not is_fenced(standby, role):", "if False:"),
         ),
     ),
@@ -113,13 +118,14 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         (
             Edit(
                 PLAN + "changes.py",
-                "        if receipt is None:\n            return command(Step(\"fence\", role.active",
+                '        if receipt is None:\n            return command(Step("fence", role.active',
                 "        if target.receiving or target.epoch < op.epoch:\n"
-                "            return command(Step(\"stop_acks\", op.to, op.epoch), role, op, seen)\n"
-                "        if receipt is None:\n            return command(Step(\"fence\", role.active",
+                '            return command(Step("stop_acks", op.to, op.epoch), role, op, seen)\n'
+                '        if receipt is None:\n            return command(Step("fence", role.active',
             ),
             Edit(PLAN + "changes.py", "        if target.drained == receipt:\n", "        if True:\n"),
         ),
+        ("explore 1 0 2 1",),
     ),
     Mutant(
         "one agent keeps one record for two sites",
@@ -141,7 +147,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
             ),
             Edit(PLAN + "copies.py", "import SIDES, Facts", "import SIDES, Consent, Facts"),
         ),
-        ("explore 1 0 2 2", "explore 0 1 1 1"),
+        ("explore 1 0 2 2",),
     ),
     Mutant(
         "a consent is good for two copies",
@@ -152,15 +158,22 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         ("explore 1 0 2 1 --new-pair",),
     ),
     Mutant(
-        "a copy may overwrite a side that was opened and not fenced since",
+        "a copy overwrites the active side",
         (
             Edit(
-                ADMISSION,
-                "    if record.promoted_epoch > record.fenced_epoch:\n        return Refused(\"wrong_role\", \"this side was active",
-                "    if False:\n        return Refused(\"wrong_role\", \"this side was active",
+                PLAN + "copies.py",
+                "    side: Side = peer(role.active)\n    consent = op.consent\n",
+                '    side: Side = role.active\n    consent = Consent(side, f"server-{side}", op.epoch, "whoever")\n',
             ),
-            Edit(PLAN + "copies.py", "    if standby.promoted_epoch > standby.fenced_epoch or ", "    if False or "),
+            Edit(PLAN + "copies.py", "    if consent.server != standby.server:\n", "    if False:\n"),
+            Edit(PLAN + "copies.py", "import SIDES, Facts", "import SIDES, Consent, Facts"),
+            Edit(
+                ADMISSION,
+                '    if record.promoted_epoch > record.fenced_epoch:\n        return Refused("wrong_role", "this side was active',
+                '    if False:\n        return Refused("wrong_role", "this side was active',
+            ),
         ),
+        ("explore 1 0 2 1 --new-pair",),
     ),
     Mutant(
         "an order of an ended life enrols the side again",
@@ -179,40 +192,47 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a side with an emergency decision obeys steps meant for a standby",
-        (Edit(ADMISSION, "if step.name in STANDBY_STEPS and", "if False and"),),
-        ("explore 0 0 2 1 1", "explore 0 1 1 1 1"),
-    ),
-    Mutant(
-        "a fence that does not hold is taken for evidence",
         (
-            Edit(PLAN + "steady.py", "is_up(standby) and standby.writable and not is_untouched", "False and is_untouched"),
-            Edit(PLAN + "view.py", "own.epoch == op.epoch and not source.writable", "own.epoch == op.epoch"),
+            Edit(ADMISSION, "if step.name in STANDBY_STEPS and", "if False and"),
+            Edit(PLAN + "view.py", "facts.promoted_epoch % 2 == 0", "facts.epoch % 2 == 0"),
         ),
-        ("explore 0 0 2 2", "explore 0 1 1 1"),
+        ("explore 0 0 2 1 1",),
     ),
     Mutant(
         "a receipt of an older fence is evidence",
         (
-            Edit(PLAN + "view.py", "own is not None and own.epoch == op.epoch and not source.writable", "own is not None"),
-            Edit(ADMISSION, "promoted_epoch=step.epoch, receipt=None, stream_epoch=0", "promoted_epoch=step.epoch, stream_epoch=0"),
-            Edit(PHYSICS, "receipt=record.receipt if site.up and not site.writable else None", "receipt=record.receipt"),
+            Edit(
+                PLAN + "view.py", "own is not None and own.epoch == op.epoch and not source.writable", "own is not None"
+            ),
+            Edit(
+                ADMISSION,
+                "promoted_epoch=step.epoch, receipt=None, stream_epoch=0",
+                "promoted_epoch=step.epoch, stream_epoch=0",
+            ),
+            Edit(
+                PHYSICS, "receipt=record.receipt if site.up and not site.writable else None", "receipt=record.receipt"
+            ),
+            Edit(
+                PLAN + "steady.py", "is_up(standby) and standby.writable and not is_untouched", "False and is_untouched"
+            ),
         ),
+        ("explore 0 0 2 2",),
     ),
     Mutant(
         "an order is not checked again right before its effect",
         (
-            Edit(COMMANDS, "            overtaken = still_holds(self._keeper.load(), order)\n        if overtaken is not None:\n            return", "            overtaken = None\n        if overtaken is not None:\n            return"),
-            Edit(COMMANDS, "            overtaken = still_holds(self._keeper.load(), order)\n        if overtaken is not None:\n            raise", "            overtaken = None\n        if overtaken is not None:\n            raise"),
+            Edit(
+                COMMANDS,
+                "            overtaken = still_holds(self._keeper.load(), order)\n        if overtaken is not None:\n            return",
+                "            overtaken = None\n        if overtaken is not None:\n            return",
+            ),
+            Edit(
+                COMMANDS,
+                "            overtaken = still_holds(self._keeper.load(), order)\n        if overtaken is not None:\n            raise",
+                "            overtaken = None\n        if overtaken is not None:\n            raise",
+            ),
         ),
         ("explore 0 1 2 2 --live-every 1000000",),
         quick=False,
-    ),
-    Mutant(
-        "an agent notes a fence only after it",
-        (
-            Edit(ADMISSION, "fenced_epoch=max(record.fenced_epoch, step.epoch), receipt=None)", "receipt=None)"),
-            Edit(ADMISSION, "return done._replace(receipt=effect.receipt)", "return done._replace(receipt=effect.receipt, fenced_epoch=step.epoch)"),
-        ),
-        ("explore 0 1 1 1",),
     ),
 )

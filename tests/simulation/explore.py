@@ -109,10 +109,10 @@ class Exploration:
             if wrong:
                 return f"{wrong}, after the faults stopped"
             move = self.most_urgent(w)
+            wrong = self.end(w) if move is None else move.wrong
+            if wrong:
+                return wrong
             if move is None:
-                wrong = self.end(w)
-                if wrong:
-                    return wrong
                 break
             w = move.world
         else:

@@ -6,7 +6,7 @@ has a fault point before and after it. It must not be reachable from a declarati
 
 from collections.abc import Callable
 
-from farshore_agent.engines import Capabilities, Look, Seat, SeedCall, Seen
+from farshore_agent.engines import Capabilities, Look, Looker, Seat, SeedCall, Seen
 from farshore_agent.engines.fake_world import FakeDatabase, FakeStream, FakeWorld, position, transactions
 from farshore_schema.documents import MySQLPair
 from farshore_schema.errors import ErrorBody, FarshoreError, Permanent, Transient
@@ -209,7 +209,7 @@ class FakeEngine:
             )
 
 
-def fake_look(world: FakeWorld) -> Callable[[MySQLPair, Side, bool, Callable[[str], str]], Look]:
+def fake_look(world: FakeWorld) -> Looker:
     """Return the looker of a world."""
 
     def look(document: MySQLPair, own: Side, existing: bool, secret: Callable[[str], str]) -> Look:

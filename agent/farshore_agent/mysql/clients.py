@@ -133,6 +133,11 @@ class Sweep:
         self._thread.start()
         return self
 
+    @property
+    def over(self) -> bool:
+        """Whether it was started and has ended."""
+        return self._thread.ident is not None and not self._thread.is_alive()
+
     def join(self, seconds: float) -> None:
         """Wait for its end, at most so long."""
         if self._thread.ident is not None:

@@ -45,7 +45,7 @@ def applied(session: Session, position: str, seconds: float = 0.0) -> bool:
     """Whether everything in `position` is applied, waiting at most so long for it."""
     if seconds <= 0:
         return bool(session.scalar("SELECT GTID_SUBSET(%s, @@GLOBAL.gtid_executed)", (position,)))
-    return session.scalar("SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, %s)", (position, seconds)) == 0
+    return bool(session.scalar("SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, %s)", (position, seconds)) == 0)
 
 
 def drain(ground: Ground, position: str, cancelled: Callable[[], bool]) -> None:

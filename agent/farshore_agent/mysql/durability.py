@@ -66,6 +66,11 @@ def relax(session: Session, durability: Durability) -> None:
 def make_full(session: Session) -> None:
     """Make every commit durable from now on and for good, and everything committed so far; writes no GTID."""
     session.run("SET PERSIST sync_binlog = 1, PERSIST innodb_flush_log_at_trx_commit = 1")
+    flush(session)
+
+
+def flush(session: Session) -> None:
+    """Make everything committed so far survive a power cut; writes no GTID."""
     session.run("FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS")
 
 
@@ -81,13 +86,13 @@ def durable_mark(session: Session) -> str:
     innodb_flush_log_at_trx_commit is 1 for the moment: the form that the power cuts were tried with.
     """
     mark = position(session)
-    flush = session.scalar("SELECT @@GLOBAL.innodb_flush_log_at_trx_commit")
-    if flush == 1:
-        session.run("FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS")
+    setting = session.scalar("SELECT @@GLOBAL.innodb_flush_log_at_trx_commit")
+    if setting == 1:
+        flush(session)
         return mark
     session.run("SET GLOBAL innodb_flush_log_at_trx_commit = 1")
     try:
-        session.run("FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS")
+        flush(session)
     finally:
-        session.run("SET GLOBAL innodb_flush_log_at_trx_commit = %s", (flush,))
+        session.run("SET GLOBAL innodb_flush_log_at_trx_commit = %s", (setting,))
     return mark

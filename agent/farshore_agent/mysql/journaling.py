@@ -28,6 +28,8 @@ from farshore_schema.quantities import bytes_of, seconds
 FIRST_SEGMENT_SECONDS: Final = 30.0
 """How long the receiver may take to reach the source and begin its segment."""
 POLL_SECONDS: Final = 0.02
+KEPT_MAX: Final = 10_000
+"""Journals of pairs that were deleted and declared again, kept side by side."""
 RETRY_SECONDS: Final = 1.0
 
 _CODES: Final = {
@@ -150,6 +152,14 @@ class Journal:
             server = journal.adopt_server(self.directory) if self.directory.exists() else None
             if server is not None:
                 server.stop()
+
+    def end(self) -> None:
+        """End protection here: seal, end both processes, and set the files aside, so that a new pair starts afresh."""
+        self.seal()
+        self.stop()
+        if self.directory.exists():
+            names = (self.directory.with_name(f"journal.kept-{number}") for number in range(1, KEPT_MAX))
+            self.directory.rename(next(name for name in names if not name.exists()))
 
     def mark(self, durable_set: str) -> None:
         """Tell retention what this side holds durably. Does nothing while no receiver runs."""

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -23,6 +22,7 @@ from farshore_agent.probes.process import PID_NAME, WHAT
 from farshore_schema import __version__
 from farshore_schema.errors import Permanent, Transient
 
+PROBE_COMMAND: Final = (sys.executable, "-m", "farshore_agent.probes.process")
 DIRECTORY: Final = "probes"
 PORTS_FILE: Final = "ports.json"
 FORMER_PID_NAME: Final = "probe-former" + processes.PID_SUFFIX
@@ -48,7 +48,7 @@ class Probes:
         specs: Callable[[], Iterable[ProbeSpec]],
         host: str = "127.0.0.1",
         chosen: Mapping[str, int] | None = None,
-        command: Sequence[str] = (sys.executable, "-m", "farshore_agent.probes.process"),
+        command: Sequence[str] = PROBE_COMMAND,
         environment: Callable[[], Mapping[str, str]] = lambda: os.environ,
     ) -> None:
         """`specs` gives what to answer for now; `chosen` are the ports a person named; `environment` is the child's."""
@@ -59,7 +59,6 @@ class Probes:
         self._ports = self._kept_ports() | self._chosen
         self._told = ""  # digest of what the process was told last
         self._silent = 0
-        self._child: subprocess.Popen[bytes] | None = None
 
     def ports(self) -> dict[str, int]:
         """Return the port of every site."""
@@ -97,8 +96,7 @@ class Probes:
 
     def _living(self) -> dict[str, object] | None:
         """Return what the present process says of itself, None when there is none to talk to any more."""
-        if self._child is not None:
-            self._child.poll()  # so that a dead child does not stay as a zombie
+        processes.reap()
         process = processes.read_pid_file(self._pid_file)
         if process is None or not process.alive:
             return None
@@ -121,7 +119,7 @@ class Probes:
             log.unlink()
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, durable.PRIVATE_FILE)
         with os.fdopen(handle, "ab") as output:
-            process, self._child = processes.spawn(
+            process = processes.spawn(
                 [*self._command, "--directory", str(self._directory)],
                 pid_file=self._pid_file,
                 what=WHAT,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 from fastapi import FastAPI, Request
@@ -102,21 +102,28 @@ def validation_error(items: Sequence[Mapping[str, Any]]) -> FarshoreError:
     """
     mistakes = [_mistake(item) for item in items[:_ALSO_MAX]]
     first = mistakes[0]
-    error = Permanent(first["code"], first["message"], field=first["field"], hint=first["hint"])
+    error = Permanent(first.code, first.message, field=first.field, hint=first.hint)
     if len(mistakes) > 1:
-        error.current = {"also": [{**each} for each in mistakes[1:]]}
+        error.current = {"also": [each._asdict() for each in mistakes[1:]]}
     return error
 
 
-def _mistake(item: Mapping[str, Any]) -> dict[str, str]:
+class _Mistake(NamedTuple):
+    code: str
+    message: str
+    hint: str
+    field: str | None
+
+
+def _mistake(item: Mapping[str, Any]) -> _Mistake:
     place = [str(part) for part in item.get("loc", ())]
     if place and place[0] in _PLACES:
         place = place[1:]
-    in_document = bool(place) and place[0] == "document"
-    field = ".".join(place[1:] if in_document and len(place) > 1 else place)
+    in_document = place[:1] == ["document"] and (len(place) > 1 or item["type"] == "value_error")
+    field = ".".join(place[1:] if in_document else place)  # "": a rule between several fields of the document
     said = message_of(str(item["type"]), field, str(item["msg"]))
     code = "invalid_document" if in_document else "invalid_request"
     hint = "`farshore validate FILE` checks a document; /openapi.json describes the request"
     if field == "version" and item["type"] == "literal_error":
         code, hint = "unsupported_version", "use a version that this release knows, or upgrade the reconciler"
-    return {"code": code, "field": field, "message": f"{field}: {said}" if field else said, "hint": hint}
+    return _Mistake(code, f"{field}: {said}" if field else said, hint, field or None)

@@ -113,7 +113,7 @@ def our_sessions(server: MySQLServer) -> int:
 
 def differences(one: dict[str, object], other: dict[str, object]) -> dict[str, tuple[object, object]]:
     """Return what is not the same on both sides, our own accounts and the marker schema aside."""
-    ours = (SOURCE_LOGIN, TARGET_LOGIN, " farshore", "farshore.")
+    ours = (SOURCE_LOGIN, TARGET_LOGIN, " farshore", "farshore.", " follower@")
     return {
         key: (one.get(key), other.get(key))
         for key in sorted(one.keys() | other.keys())

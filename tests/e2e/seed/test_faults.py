@@ -166,41 +166,70 @@ def test_a_target_that_restarts_keeps_what_it_had(shop: Sites) -> None:
     assert_equal(shop, result)
 
 
-def test_ddl_waits_with_block_and_is_let_through_when_the_lock_is_lost(shop: Sites) -> None:
-    """DDL waits while rows are copied; if the lock that holds it back is lost, the snapshot is not used any more."""
-    waited: list[str] = []
+def before_the_source_is_left(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
+    """Run `action` once, when all rows are copied and before the seed lets the source go."""
+    leave_source = run._Seed._leave_source
+    done: list[None] = []
+
+    def with_action(seed: Any, *arguments: Any) -> None:
+        if not done:
+            done.append(None)
+            action()
+        leave_source(seed, *arguments)
+
+    monkeypatch.setattr(run._Seed, "_leave_source", with_action)
+
+
+def test_ddl_waits_while_rows_are_copied(shop: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DDL waits; if the lock that holds it back is lost, what was copied is not used and the seed starts over."""
 
     def ddl() -> None:
-        wait_for(lambda: shop.tokyo.query(IN_WORK.format(statement=READING)))
-        with shop.tokyo.connect() as session, session.cursor() as cursor:
-            cursor.execute("SET lock_wait_timeout=1")
-            with pytest.raises(Exception, match="Lock wait timeout"):
-                cursor.execute("ALTER TABLE shop.small ADD COLUMN w INT")
-            waited.append("yes")
+        with pytest.raises(pymysql.err.OperationalError, match="Lock wait timeout"):
+            shop.tokyo.execute("SET lock_wait_timeout=1", "ALTER TABLE shop.small ADD COLUMN w INT")
         holder = shop.tokyo.scalar(
             "SELECT processlist_id FROM performance_schema.metadata_locks JOIN performance_schema.threads "
             "ON owner_thread_id=thread_id WHERE object_type='BACKUP LOCK' AND processlist_user LIKE 'farshore%'"
         )
         shop.tokyo.execute(f"KILL {holder}", "ALTER TABLE shop.small ADD COLUMN w INT DEFAULT 3")
 
-    with meanwhile(ddl):
-        result = shop.seed()
-    assert waited == ["yes"]
+    before_the_source_is_left(monkeypatch, ddl)
+    result = shop.seed()
     assert result.epochs == 2
     assert_equal(shop, result)
 
 
-def test_ddl_is_noticed_with_retry(shop: Sites) -> None:
-    """With ddl=retry DDL is not held up, also one that leaves rows readable, and the copy is that of a later moment."""
+def test_ddl_is_let_through_and_noticed_with_retry(shop: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ddl=retry DDL does not wait, on tables that were read neither, and the copy is that of a later moment.
 
-    def ddl() -> None:
-        wait_for(lambda: shop.tokyo.query(IN_WORK.format(statement=READING)))
-        shop.tokyo.execute("SET lock_wait_timeout=30", "ALTER TABLE shop.small ALTER COLUMN v SET DEFAULT 'new'")
-
-    with meanwhile(ddl):
-        result = shop.seed(dataclasses.replace(SETTINGS, ddl="retry"))
+    This DDL leaves the rows readable in the old snapshot: only the comparison of definitions can notice it.
+    """
+    before_the_source_is_left(
+        monkeypatch,
+        lambda: shop.tokyo.execute(
+            "SET lock_wait_timeout=1", "ALTER TABLE shop.small ALTER COLUMN v SET DEFAULT 'new'"
+        ),
+    )
+    result = shop.seed(dataclasses.replace(SETTINGS, ddl="retry"))
     assert result.epochs == 2
     assert_equal(shop, result)
+
+
+def test_ddl_that_takes_rows_out_of_the_snapshot_starts_over(shop: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table truncated before it was read cannot be read in the snapshot any more (error 1412)."""
+    create_tables = run.create_tables
+    done: list[None] = []
+
+    def truncated_meanwhile(*arguments: Any) -> int:
+        if not done:
+            done.append(None)
+            shop.tokyo.execute("TRUNCATE TABLE shop.small")
+        return create_tables(*arguments)
+
+    monkeypatch.setattr(run, "create_tables", truncated_meanwhile)
+    result = shop.seed(dataclasses.replace(SETTINGS, ddl="retry"))
+    assert result.epochs == 2
+    assert_equal(shop, result)
+    shop.tokyo.execute("INSERT INTO shop.small (id, v) VALUES (1, 'a'), (2, 'b')")
 
 
 def test_who_blocks_the_snapshot_is_named(shop: Sites) -> None:

@@ -39,11 +39,11 @@ def plain(**changes: Any) -> dict[str, Any]:
         ({"site_a": None}, "invalid_document", "site_a"),
         ({"seed_workers": 0}, "invalid_document", "seed_workers"),
         ({"name": "Has Spaces"}, "invalid_document", "name"),
-        ({"primary_site": "kyoto"}, "invalid_document", "document"),
+        ({"primary_site": "kyoto"}, "invalid_document", None),
     ],
 )
 async def test_a_wrong_document_is_refused_with_its_field(
-    service: Service, changes: dict[str, Any], code: str, field: str
+    service: Service, changes: dict[str, Any], code: str, field: str | None
 ) -> None:
     """The code says what kind of mistake, the field is the document's own path."""
     before = service.world.store.snapshot()
