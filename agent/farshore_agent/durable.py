@@ -48,18 +48,26 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def write(path: Path, content: dict[str, object], *, fault: Callable[[WritePoint], None] = _go_on) -> None:
+def write(path: Path, content: dict[str, object]) -> None:
     """Replace `path` by `content` and return once that is durable. One writer at a time.
 
     Raises Transient("disk_full") when there is no space and Permanent("corrupt_record") when the disk fails; the file
     then still holds either the old or the new content.
     """
     text = json.dumps({"format": FORMAT, "check": _checksum(content), "content": content}, indent=1, sort_keys=True)
+    try:
+        replace(path, text.encode() + b"\n")
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def replace(path: Path, raw: bytes, *, fault: Callable[[WritePoint], None] = _go_on) -> None:
+    """Replace `path` by bytes as a whole and return once that is durable; raises OSError."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE)
         try:
-            view = memoryview(text.encode() + b"\n")
+            view = memoryview(raw)
             while view:
                 view = view[os.write(handle, view) :]
             fault("written")
@@ -70,10 +78,10 @@ def write(path: Path, content: dict[str, object], *, fault: Callable[[WritePoint
         temporary.replace(path)
         fault("renamed")
         sync_directory(path.parent)
-    except OSError as error:
+    except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise _unwritable(path, error) from error
+        raise
 
 
 def read(path: Path) -> dict[str, object] | None:
@@ -130,7 +138,8 @@ def _checksum(content: dict[str, object]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _unwritable(path: Path, error: OSError) -> Transient | Permanent:
+def unwritable(path: Path, error: OSError) -> Transient | Permanent:
+    """Return the error for a file that could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Transient(
             "disk_full",

@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from farshore_agent import durable
 from farshore_agent.settings import (
@@ -20,20 +20,11 @@ from farshore_agent.settings import (
     session_url,
     tls_context,
 )
+from farshore_schema.access import Redeemed, RedeemRequest
 from farshore_schema.errors import ErrorBody, FarshoreError, Permanent, Transient, from_body
 
 ANSWER_SECONDS: Final = 15.0
 ANSWER_BYTES_MAX: Final = 64 * 1024
-
-
-class Redeemed(BaseModel):
-    """The reconciler's answer to a code."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    agent: str
-    credential: str
-    sites: tuple[str, ...]
 
 
 def enrol(settings: Settings, code: str) -> Enrolment:
@@ -53,7 +44,7 @@ def enrol(settings: Settings, code: str) -> Enrolment:
 
 
 def _redeem(settings: Settings, code: str) -> Redeemed:
-    body = json.dumps({"code": code, "agent": settings.agent or socket.gethostname()}).encode()
+    body = RedeemRequest(code=code, agent=settings.agent or socket.gethostname()).model_dump_json().encode()
     request = urllib.request.Request(  # noqa: S310 - session_url has let only http and https through
         settings.url.rstrip("/") + ENROL_PATH, data=body, headers={"Content-Type": "application/json"}
     )
@@ -75,8 +66,8 @@ def _redeem(settings: Settings, code: str) -> Redeemed:
 
 def _refusal(raw: bytes, status: int) -> FarshoreError:
     try:
-        return from_body(ErrorBody.model_validate_json(raw))
-    except ValidationError:
+        return from_body(ErrorBody.model_validate(json.loads(raw)["error"]))
+    except (ValueError, KeyError, TypeError):  # not our service, or something before it
         hint = "print a new one-time code: farshore agents enrol --site SITE"
         return Permanent("unauthenticated", f"the reconciler refused the code (HTTP {status})", hint=hint)
 

@@ -53,8 +53,12 @@ def run(
     embedded: Annotated[bool, typer.Option("--embedded", hidden=True)] = False,
     credential_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     ca_file: CaFile = None,
-    probe_host: Annotated[str, typer.Option(help="Address that role probes listen on.")] = "127.0.0.1",
-    probe_port: Annotated[list[str] | None, typer.Option(help="SITE=PORT of a role probe; may be repeated.")] = None,
+    probe_host: Annotated[
+        str, typer.Option(envvar="FARSHORE_PROBE_HOST", help="Address that role probes listen on.")
+    ] = "127.0.0.1",
+    probe_port: Annotated[
+        list[str] | None, typer.Option(envvar="FARSHORE_PROBE_PORT", help="SITE=PORT of a role probe; may be repeated.")
+    ] = None,
     plain_http: PlainHttp = False,
 ) -> None:
     """Serve this agent's sites until it is ended; data-path and probe processes go on after that."""

@@ -24,6 +24,12 @@ TERM_SECONDS: Final = 10.0
 KILL_SECONDS: Final = 5.0
 
 
+ENVIRONMENT_KEPT: Final = (
+    "PATH", "PYTHONPATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "TESTBED_RUN",
+)  # fmt: skip
+"""References `env:NAME` are resolved from the agent's environment, so a child sees only what it needs. TESTBED_RUN
+marks what a test run started, so that nothing outlives the run."""
+
 _spawned: set[int] = set()
 """Children of this process that nobody has waited for yet."""
 
@@ -121,6 +127,39 @@ def read_pid_file(path: Path) -> Process | None:
     if type(pid) is not int or not isinstance(started, str) or not isinstance(what, str):
         raise durable.corrupt(path, "names no process")
     return Process(pid=pid, started=started, what=what)
+
+
+def find(path: Path) -> Process | None:
+    """Return the living process that any pid file of ours names: one of `spawn`, or a bare number.
+
+    A bare number counts only while its process was started with the absolute path of the pid file's directory, or of
+    one above it, among its arguments: a recycled pid was not.
+    """
+    try:
+        text = path.read_text()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+    if not text.strip().isdecimal():
+        process = read_pid_file(path)
+        return process if process is not None and process.alive else None
+    pid = int(text)
+    started = identity(pid)
+    places = {str(place) for place in path.resolve().parents} - {"/"}
+    if started is None or places.isdisjoint(_arguments(pid)):
+        return None
+    return Process(pid=pid, started=started, what=f"{path.stem} of {path.parent}")
+
+
+def _arguments(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def child_environment() -> dict[str, str]:
+    """Return what a process of ours inherits: nothing that could hold a secret."""
+    return {name: os.environ[name] for name in ENVIRONMENT_KEPT if name in os.environ}
 
 
 def end(process: Process, *, term_seconds: float = TERM_SECONDS) -> bool:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, cast, get_args
 
-from farshore_agent import durable
+from farshore_agent import durable, slots
 from farshore_schema.roles import SIDES, Base, Receipt, Record, Side
 
-RECORD_FILE: Final = "record.json"
+RECORD_FILE: Final = "record"
 NAME_MAX: Final = 63  # as documents.Name
 
 
@@ -28,45 +28,52 @@ class FileKeeper:
     """Keeps one record in one file; the only writer of that file. Loads from memory what it saved."""
 
     def __init__(
-        self,
-        root: Path,
-        pair: str,
-        side: Side,
-        *,
-        fault: Callable[[durable.WritePoint], None] | None = None,
+        self, root: Path, pair: str, side: Side, *, fault: Callable[[slots.WritePoint], None] | None = None
     ) -> None:
         self._pair, self._side = pair, side
-        self._path = side_directory(root, pair, side) / RECORD_FILE
-        self._newest: Record | None = None
-        self._fault = fault
+        path = side_directory(root, pair, side) / RECORD_FILE
+        self._file = slots.SlotFile(path) if fault is None else slots.SlotFile(path, fault=fault)
+        self._durable: Record | None = None  # what is known to be on disk
+        self._newest: Record | None = None  # the same, but for intents that a power cut may take
 
     @property
     def path(self) -> Path:
         """Return the file."""
-        return self._path
+        return self._file.path
 
     def load(self) -> Record:
         """Return the newest record, an empty one where there has never been any."""
         if self._newest is None:
-            self._newest = read_record(self._path, self._pair, self._side) or Record()
+            content = self._file.load()
+            found = Record() if content is None else decode(content, self.path, self._pair, self._side)
+            self._durable = self._newest = found
         return self._newest
 
     def save(self, record: Record) -> None:
-        """Return once `record` is durable; raises Transient("disk_full") or Permanent("corrupt_record")."""
-        self._newest = None  # until it is known to be durable, the disk says what holds
-        durable.make_directory(self._path.parent)
-        content = encode(record, self._pair, self._side)
-        if self._fault is None:
-            durable.write(self._path, content)
-        else:
-            durable.write(self._path, content, fault=self._fault)
+        """Return once `record` is durable; raises Transient("disk_full") or Permanent("corrupt_record").
+
+        Intents alone are written without waiting for the disk: a side that forgets that an order took effect carries
+        it out again, as after a crash right before this call.
+        """
+        if self._durable is None:
+            self.load()
+        only_intents = self._durable is not None and self._durable._replace(intents=record.intents) == record
+        self._newest = self._durable  # until it is known to be written, the older one holds
+        self._file.save(encode(record, self._pair, self._side), sync=not only_intents)
         self._newest = record
+        if not only_intents:
+            self._durable = record
 
 
 def read_record(path: Path, pair: str, side: Side) -> Record | None:
-    """Return the record in a file, None when there has never been any; raises as `durable.read` does."""
-    content = durable.read(path)
-    return None if content is None else decode(content, path, pair, side)
+    """Return the record in a file, None when there has never been any; raises as `slots.read` does."""
+    found = slots.read(path)
+    return None if found is None else decode(found.content.body, path, pair, side)
+
+
+def parse_record(raw: bytes, path: Path, pair: str, side: Side) -> Record:
+    """Return the record in a file's bytes; raises as `slots.parse` does."""
+    return decode(slots.parse(raw, path).content.body, path, pair, side)
 
 
 def encode(record: Record, pair: str, side: Side) -> dict[str, object]:

@@ -56,23 +56,17 @@ class Secrets:
     def __init__(self, redactor: Redactor | None = None) -> None:
         self.redactor = redactor or Redactor()
         self._warned: set[str] = set()
-        self._variables: set[str] = set()
 
     def resolve(self, reference: str) -> str:
         """Return the value behind a reference; raises Permanent("secret_missing") that says which one and why."""
         if reference.startswith("env:"):
             value = _from_environment(reference)
-            self._variables.add(reference.removeprefix("env:"))
         elif reference.startswith("file:"):
             value = self._from_file(reference)
         else:
             raise _missing(reference, "it is neither env:NAME nor file:/PATH", "correct the reference")
         self.redactor.learn(value)
         return value
-
-    def environment(self) -> dict[str, str]:
-        """Return this process's environment for a child, without the variables that held secrets."""
-        return {name: value for name, value in os.environ.items() if name not in self._variables}
 
     def _from_file(self, reference: str) -> str:
         path = Path(reference.removeprefix("file:"))
@@ -97,11 +91,10 @@ class Secrets:
             os.close(handle)
         if len(raw) > SECRET_BYTES_MAX:
             raise _missing(reference, f"it is longer than {SECRET_BYTES_MAX} bytes", "write only the secret into it")
-        try:
-            return _checked(reference, raw.decode())
-        except UnicodeDecodeError:
-            # Not chained: the error would carry the bytes.
-            raise _missing(reference, "it is not UTF-8 text", "write the secret as text") from None
+        text = _decoded(raw)
+        if text is None:
+            raise _missing(reference, "it is not UTF-8 text", "write the secret as text")
+        return _checked(reference, text)
 
     def __repr__(self) -> str:
         return "Secrets()"
@@ -116,6 +109,14 @@ def _from_environment(reference: str) -> str:
     if len(value.encode(errors="surrogateescape")) > SECRET_BYTES_MAX:
         raise _missing(reference, f"it is longer than {SECRET_BYTES_MAX} bytes", "set only the secret")
     return _checked(reference, value)
+
+
+def _decoded(raw: bytes) -> str | None:
+    """Return the text, None for other bytes: an error of the codec would carry them along."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _checked(reference: str, value: str) -> str:

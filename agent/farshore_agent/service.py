@@ -35,7 +35,7 @@ LOOK_THREADS: Final = 64
 LOCK_SECONDS: Final = 10.0  # the agent before this one may still be going down
 PARENT_POLL_SECONDS: Final = 0.5
 PROBE_TICK_SECONDS: Final = 1.0
-FINISH_SECONDS: Final = 3.0
+FINISH_SECONDS: Final = 1.5  # the embedded agent's parent kills after 2
 PING_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 2.0
 
@@ -80,7 +80,6 @@ class Agent:
             host=settings.probe_host,
             chosen=settings.probe_ports,
             command=probe_command,
-            environment=secrets.environment,
         )
         self._inspections = Inspections(look, secrets, self.session.inspected)
         self._told_sites: tuple[str, ...] = settings.sites

@@ -28,6 +28,7 @@ from farshore_schema.observed import SideReport
 from farshore_schema.roles import Side
 
 ENGINE_DIRECTORY: Final = "engine"
+UNSEEN_BY_ENGINES: Final = ("description", "primary_site", "acknowledge_epoch")  # fields that change nothing for them
 MEND_SECONDS: Final = 5.0  # between two tries to make an engine that could not be made
 
 EngineFactory = Callable[[Seat], Engine]
@@ -162,7 +163,7 @@ class Sides:
         if assignment != old:
             self._remember(assignment)
         side.assignment = assignment
-        if old is None or not old.served or old.assign.document != message.document or _renewed(old, message):
+        if old is None or not old.served or not _same_work(old.assign, message):
             self._serve(side, message)
             self._on_served()
         self._outlet.assigned(side.key)
@@ -285,5 +286,8 @@ class Sides:
         )
 
 
-def _renewed(old: Assignment, message: Assign) -> bool:
-    return old.assign.incarnation != message.incarnation
+def _same_work(old: Assign, new: Assign) -> bool:
+    """Return whether an engine made for `old` serves `new` as well: a declared switchover must not cost a new one."""
+    nothing = dict.fromkeys(UNSEEN_BY_ENGINES)
+    unchanged = old.document.model_copy(update=nothing) == new.document.model_copy(update=nothing)
+    return unchanged and old.incarnation == new.incarnation

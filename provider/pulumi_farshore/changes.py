@@ -8,6 +8,7 @@ that are not known yet.
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from pulumi.output import Unknown
 from pydantic import BaseModel, ValidationError
 
 from farshore_schema.documents import MySQLPair, Site
@@ -16,7 +17,7 @@ from farshore_schema.validate import message_of
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 """Pulumi's wire value for "known only after other resources were made" (pulumi.runtime.rpc.UNKNOWN)."""
 
-HIDDEN = frozenset({"__provider", "owner"})
+HIDDEN = frozenset({"__provider", "owner", "program_sites"})
 OPTIONS = frozenset({"wait_for", "wait_timeout", "switchover_timeout", "force_destroy", "delete_journal"})
 COMPUTED = frozenset({"active_site", "role_epoch", "incarnation", "generation"})
 
@@ -46,6 +47,10 @@ def declared(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _prune(value: Any) -> Any:
+    if isinstance(value, Unknown):
+        return UNKNOWN  # the host gives an object where the engine sent the wire value, and takes back only that
+    if isinstance(value, list):
+        return [_prune(inner) for inner in value]
     if isinstance(value, Mapping):
         return {key: _prune(inner) for key, inner in value.items() if inner is not None}
     return value
@@ -103,4 +108,4 @@ def changed_fields(olds: Mapping[str, Any], news: Mapping[str, Any]) -> tuple[st
 
 def options(properties: Mapping[str, Any]) -> dict[str, Any]:
     """Return the provider-only options that are set."""
-    return {key: properties[key] for key in OPTIONS if properties.get(key) is not None}
+    return {key: _prune(properties[key]) for key in OPTIONS if properties.get(key) is not None}

@@ -34,10 +34,10 @@ REACHED = {"seeded": {"catching_up", "protected", "switching"}, "protected": {"p
 def check(olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
     """Normalise and validate, then ask the reconciler for a dry run; an absent reconciler is only a warning."""
     checked = changes.check(MySQLPair, news)
-    failures = list(checked.failures) + _wrong_options(news)
+    failures = list(checked.failures) + _wrong_options(changes.options(news))
     if not failures and checked.document is not None:
         failures += _dry_run(checked.document, olds, news)
-    inputs = checked.inputs | changes.options(news) | {"owner": news.get("owner")}
+    inputs = checked.inputs | changes.options(news) | hidden(news)
     return CheckResult(inputs, [CheckFailure(f.field, f.reason) for f in failures])
 
 
@@ -71,9 +71,11 @@ def _dry_run(document: dict[str, Any], olds: Mapping[str, Any], news: Mapping[st
         say(f"warning: {KIND} {name}: {warning}")
     if plan.role_change and not plan.failures:
         say(_switchover_line(name, plan))
-    return [
-        changes.Failure(f.field or "name", f.message + (f"\n  next: {f.hint}" if f.hint else "")) for f in plan.failures
-    ]
+    # A site that this very program declares may not exist yet; the pair is made after it.
+    coming = set(news.get("program_sites") or ())
+    awaited = {f"{end}.site" for end in ("site_a", "site_b") if document[end]["site"] in coming}
+    judged = [f for f in plan.failures if not (f.code == "unknown_site" and f.field in awaited)]
+    return [changes.Failure(f.field or "name", f.message + (f"\n  next: {f.hint}" if f.hint else "")) for f in judged]
 
 
 def _switchover_line(name: str, plan: PlanResult) -> str:
@@ -196,7 +198,12 @@ def outputs(view: Mapping[str, Any], props: Mapping[str, Any]) -> dict[str, Any]
         "role_epoch": role.get("epoch") or INITIAL_EPOCH,
         "incarnation": view["incarnation"],
     }
-    return changes.declared(props) | changes.options(props) | {"owner": props.get("owner")} | computed
+    return changes.declared(props) | changes.options(props) | hidden(props) | computed
+
+
+def hidden(props: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the constructor added for the provider alone."""
+    return {"owner": props.get("owner"), "program_sites": props.get("program_sites")}
 
 
 # ---- read, delete
@@ -215,7 +222,7 @@ def read(id_: str, props: dict[str, Any]) -> ReadResult:
     if "/" not in id_:
         id_ = f"{name}/{view['incarnation']}"
     declared = changes.canonical(MySQLPair.model_validate(view["document"]))
-    inputs = declared | changes.options(props) | {"owner": props.get("owner")}
+    inputs = declared | changes.options(props) | hidden(props)
     return ReadResult(id_, outputs(view, inputs), inputs)
 
 

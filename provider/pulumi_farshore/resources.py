@@ -43,6 +43,18 @@ class JournalSettings(TypedDict, total=False):
     keep_bytes: pulumi.Input[str]
 
 
+_sites: dict[tuple[str, str, str], dict[str, "Site"]] = {}
+
+
+def _this_stack() -> tuple[str, str, str]:
+    return pulumi.get_organization(), pulumi.get_project(), pulumi.get_stack()
+
+
+def _sites_of_this_program() -> dict[str, "Site"]:
+    """Return the sites declared so far: a pair may name them in plain text, and is then made after them."""
+    return _sites.setdefault(_this_stack(), {})
+
+
 class Site(Resource, module="farshore", name="Site"):
     """A place that can be lost as a whole."""
 
@@ -60,6 +72,8 @@ class Site(Resource, module="farshore", name="Site"):
         """Declare a site; its name is the resource's name unless said otherwise."""
         props: dict[str, Any] = {"name": name or resource_name, "description": description}
         super().__init__(SiteProvider(), resource_name, props, opts)
+        if isinstance(props["name"], str):
+            _sites_of_this_program()[props["name"]] = self
 
 
 class MySQLPair(Resource, module="farshore", name="MySQLPair"):
@@ -109,11 +123,13 @@ class MySQLPair(Resource, module="farshore", name="MySQLPair"):
         }
         props["name"] = name or resource_name
         # Who declares a pair is not the user's to write: two stacks that name one pair must be told apart.
-        props["owner"] = {
-            "organization": pulumi.get_organization(),
-            "project": pulumi.get_project(),
-            "stack": pulumi.get_stack(),
-        }
+        props["owner"] = dict(zip(("organization", "project", "stack"), _this_stack(), strict=True))
+        sites = _sites_of_this_program()
+        # In the first preview these sites do not exist yet, and that is no mistake.
+        props["program_sites"] = sorted(sites)
+        named = [end.get("site") for end in (site_a, site_b) if isinstance(end, Mapping)]
+        after = [sites[name] for name in named if isinstance(name, str) and name in sites]
+        opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=after))
         props |= {
             "active_site": None,
             "role_epoch": None,
@@ -126,7 +142,7 @@ KINDS: dict[str, type[Site] | type[MySQLPair]] = {"Site": Site, "MySQLPair": MyS
 
 
 def load(path: str | Path, opts: pulumi.ResourceOptions | None = None) -> dict[str, Site | MySQLPair]:
-    """Declare every document of a YAML file; return the resources by name. Pairs wait for the file's sites.
+    """Declare every document of a YAML file; return the resources by name.
 
     Raises ValueError naming the document when it has no known `kind` or no `name`.
     """
@@ -136,9 +152,7 @@ def load(path: str | Path, opts: pulumi.ResourceOptions | None = None) -> dict[s
         if _kind(item) not in KINDS or not isinstance(item.get("name"), str):
             raise ValueError(f"{path}: document {number} needs a `name` and a `kind`, one of {', '.join(KINDS)}")
         fields = {key: value for key, value in item.items() if key not in ("version", "kind", "name")}
-        sites = [resource for resource in made.values() if isinstance(resource, Site)]
-        options = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=sites))
-        made[item["name"]] = KINDS[item["kind"]](item["name"], **fields, opts=options)
+        made[item["name"]] = KINDS[item["kind"]](item["name"], **fields, opts=opts)
     return made
 
 

@@ -7,8 +7,9 @@ operation of its pair is open. This module knows messages and sockets, never wha
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
+from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
 import structlog
@@ -43,12 +44,23 @@ HELLO_SECONDS: Final = 10.0  # a socket that says nothing for so long is closed
 DEAD_SECONDS: Final = 15.0  # a session that is not `alive` for so long is closed, so that its agent dials again
 INSPECT_SECONDS: Final = 30.0  # bound of one look at two endpoints
 INSPECTS_MAX: Final = 64  # looks under way at once
+TURN_SECONDS: Final = 0.005  # of listening, before everything else has its turn
 REDIAL_SECONDS: Final = 1.0
 MISMATCH_REDIAL_SECONDS: Final = 60.0  # a wrong version does not mend in a second
 UPGRADE_HINT: Final = "bring farshore and farshore-agent to releases at most one apart, the reconciler first"
 STALE_MARGIN_SECONDS: Final = 0.05  # look again just after a report has become unknown, not just before
 
 _log = structlog.get_logger(__name__)
+
+
+class LiveAgent(NamedTuple):
+    """A connected agent, as the API shows it."""
+
+    agent: str
+    sites: frozenset[str]
+    embedded: bool = False
+    version: str = ""
+    probe_ports: Mapping[str, int] = MappingProxyType({})  # site -> port that answers /primary and /standby
 
 
 class Identity(NamedTuple):
@@ -99,17 +111,20 @@ class AgentSessions:
         directory: Directory,
         on_change: Callable[[str, float], None],
         on_result: Callable[[Result], None],
-        on_arrival: Callable[[], None],
     ) -> None:
-        """`on_change(pair, seconds)` asks for a visit that soon, `on_arrival` for one of every pair; `on_result` hears
-        every outcome of a command."""
+        """`on_change(pair, seconds)` asks for a visit that soon; `on_result` hears every outcome of a command."""
         self._sightings, self._directory = sightings, directory
-        self._on_change, self._on_result, self._on_arrival = on_change, on_result, on_arrival
+        self._on_change, self._on_result = on_change, on_result
         self._by_site: dict[str, Conversation] = {}  # enrolled agents
         self._embedded: Conversation | None = None
         self._served: dict[Seat, _Served] = {}
         self._questions: dict[str, tuple[Conversation, asyncio.Future[Inspected]]] = {}
         self._numbers = count(1)
+        # One ear for all sockets, and a pause for everybody else after each turn: however many agents speak at once,
+        # visits and requests wait for one turn and not for one of each agent.
+        self._ear = asyncio.Lock()
+        self._turn_ends = 0.0
+        self._sites: dict[str, tuple[str, str]] = {}  # of every pair that was visited
 
     # ---- what the loop uses
 
@@ -134,6 +149,7 @@ class AgentSessions:
 
     def settle(self, standing: Standing) -> None:
         """Bring both sides' assignments up to date. Idempotent; nothing is sent twice."""
+        self._sites[standing.pair] = (standing.site_a, standing.site_b)
         for side in SIDES:
             self._settle((standing.pair, side), standing)
 
@@ -144,12 +160,15 @@ class AgentSessions:
             if seat in self._served:
                 self._take_back(seat)
         self._sightings.forget(pair)
+        self._sites.pop(pair, None)
 
     # ---- what the API uses
 
-    def agents(self) -> tuple[tuple[str, frozenset[str], bool], ...]:
-        """Return (agent, sites, embedded) of every live session."""
-        return tuple((each.agent, each.sites, each.embedded) for each in self._live())
+    def agents(self) -> tuple[LiveAgent, ...]:
+        """Return every live session."""
+        return tuple(
+            LiveAgent(each.agent, each.sites, each.embedded, each.version, each.probe_ports) for each in self._live()
+        )
 
     def serves(self, site: str) -> bool:
         """Return whether a live agent serves the site."""
@@ -159,7 +178,7 @@ class AgentSessions:
         """A site was declared or removed, or an agent was enrolled or revoked: look at every side again."""
         if self._embedded is not None:
             self._welcome(self._embedded)
-        self._on_arrival()
+        self._look_again(self._directory.sites())
 
     async def inspect(
         self, document: MySQLPair, own: Side, existing: bool, *, timeout_seconds: float = INSPECT_SECONDS
@@ -239,6 +258,7 @@ class AgentSessions:
             self._sightings.opened(), agent=identity.agent, embedded=identity.embedded, due=self._directory.assignment
         )
         conversation.sites = frozenset(hello.sites)
+        conversation.version, conversation.probe_ports = hello.agent_version, dict(hello.probe_ports)
         self._begin(conversation)
         return conversation
 
@@ -274,7 +294,13 @@ class AgentSessions:
             self._by_site |= dict.fromkeys(conversation.sites, conversation)
         _log.info("agent connected", agent=conversation.agent, session=conversation.number)
         self._welcome(conversation)
-        self._on_arrival()
+        self._look_again(conversation.sites)
+
+    def _look_again(self, sites: frozenset[str]) -> None:
+        """Ask for a visit of every pair with a side at one of these sites; the visit assigns."""
+        for pair, (a, b) in self._sites.items():
+            if a in sites or b in sites:
+                self._on_change(pair, 0.0)
 
     def _welcome(self, conversation: Conversation) -> None:
         sites = conversation.sites
@@ -301,13 +327,17 @@ class AgentSessions:
     async def _hear(self, wire: Wire, conversation: Conversation) -> None:
         newest = 0
         while conversation.open:
-            message = _parse(await wire.receive_text())
-            if isinstance(message, Report | Measured | Alive):
-                if message.sequence <= newest:
-                    continue  # overtaken
-                newest = message.sequence
-            self._take(conversation, message)
-            await asyncio.sleep(0)  # a full socket must not keep the loop and the API waiting
+            text = await wire.receive_text()
+            async with self._ear:
+                message = _parse(text)
+                if not isinstance(message, Report | Measured | Alive):
+                    self._take(conversation, message)
+                elif message.sequence > newest:  # else it was overtaken
+                    newest = message.sequence
+                    self._take(conversation, message)
+                if self._sightings.now() >= self._turn_ends:
+                    await asyncio.sleep(0)
+                    self._turn_ends = self._sightings.now() + TURN_SECONDS
 
     def _take(self, conversation: Conversation, message: object) -> None:
         match message:

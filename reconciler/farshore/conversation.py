@@ -6,7 +6,7 @@ the newest one when the socket is ready, so ten thousand pairs cannot fill memor
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from pydantic import BaseModel
@@ -45,6 +45,8 @@ class Conversation:
     def __init__(self, number: int, *, agent: str, embedded: bool, due: Callable[[Seat], Assign | None]) -> None:
         self.number, self.agent, self.embedded = number, agent, embedded
         self.sites: frozenset[str] = frozenset()
+        self.version = ""  # of the agent, as its hello said
+        self.probe_ports: Mapping[str, int] = {}  # site -> port of its role probe
         self.open = True
         self._due = due
         self._assignments: dict[Seat, Unassign | None] = {}  # None: ask `due` for the newest assignment

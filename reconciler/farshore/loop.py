@@ -26,7 +26,7 @@ from farshore.report import Told, explained, rpo_class, without_measurements
 from farshore.reporting import Reporter
 from farshore.sessions import Sessions, Standing
 from farshore.snapshot import Snapshot, read
-from farshore.store import Change, Delete, Guard, keys
+from farshore.store import Change, Delete, Guard, Txn, keys
 from farshore.store.records import RoleRecord, decided, put, unchanged
 from farshore_schema.errors import Permanent
 from farshore_schema.messages import Command, Result
@@ -37,6 +37,7 @@ from farshore_schema.status import OperationView
 IDLE_SECONDS: Final = 60.0  # a pair at rest is looked at this often, beside every change
 OPEN_SECONDS: Final = 5.0  # and one with an open operation
 AT_ONCE: Final = 0.0
+START_SECONDS: Final = 15.0  # after a start agents have so long to be heard before the old report is overwritten
 
 STORE_STEPS: Final = frozenset({"decide", "record_fence", "record_prepared", "abort", "finish"})
 
@@ -52,7 +53,6 @@ class Counters:
     transactions: int = 0
     conflicts: int = 0  # transactions that lost a race and are considered afresh
     lost: int = 0  # of these: because the shard has another owner
-    reports: int = 0
     failures: dict[str, int] = field(default_factory=dict)  # of commands, by error code
 
 
@@ -93,6 +93,7 @@ class Loop:
         self._desk, self._records, self._clock = desk, desk.records, desk.clock
         self._sessions, self._owner, self._on_lost = sessions, owner, on_lost
         self._orders = Orders()
+        self._began = self._clock.monotonic()
         self._reporter = Reporter(desk.records)
 
     def heard(self, result: Result) -> None:
@@ -277,26 +278,58 @@ class Loop:
         guards: Sequence[Guard] = (),
         changes: Sequence[Change] = (),
     ) -> bool:
-        """Commit journal, report and `changes` in one guarded transaction; False when the shard has another owner."""
+        """Commit journal, report and `changes` in one guarded transaction; False when the shard has another owner.
+
+        A report that changes alone can wait a moment for others like it: when a site is lost, thousands change at once.
+        """
         snapshot, all_changes = visit.snapshot, list(changes)
         if view is not None and view.is_open and view != visit.op:
             all_changes.append(put(keys.operation(snapshot.pair), view))
-        buried = Delete(keys.spec(snapshot.pair)) in changes
-        pending = None
-        if not buried:
+        told = None
+        if Delete(keys.spec(snapshot.pair)) not in changes and self._unheard_seconds(snapshot) <= 0:
             told = self._told(visit, view, role)
-            pending = self._reporter.due(snapshot.pair, told, now=visit.now, policy=snapshot.policy)
-            if pending is not None and pending.change is not None:
-                all_changes.append(pending.change)
-        if all_changes:
-            done = self._desk.records.store.txn((*_guards(visit), *guards), all_changes)
-            self.counters.transactions += 1
-            if not done.ok:
-                return self._raced(visit, done.current.get(visit.owner.key))
-        if pending is not None:
-            self.counters.reports += pending.change is not None
-            self._reporter.written(pending)
-        return True
+        report = self._reporter.due(snapshot.pair, told, now=visit.now, policy=snapshot.policy)
+        if report is not None and not all_changes:
+            self._reporter.put_off(snapshot.pair, report, _guards(visit))
+            if self._reporter.is_full:
+                self.flush()
+            return True
+        if report is not None:
+            all_changes.append(report)
+        if not all_changes:
+            return True
+        done = self._txn((snapshot.pair,), (*_guards(visit), *guards), all_changes)
+        return done.ok or self._raced(visit, done.current.get(visit.owner.key))
+
+    def flush(self) -> None:
+        """Write the reports that were put off. One that lost a race is made anew by its pair's next visit."""
+        while self._reporter.waiting:
+            batch = self._reporter.take()
+            if self._txn(batch.pairs, batch.guards, batch.changes).ok:
+                continue
+            self.counters.conflicts += 1
+            for each in batch.apart():
+                self._txn(each.pairs, each.guards, each.changes)
+
+    def _txn(self, pairs: tuple[str, ...], guards: Sequence[Guard], changes: Sequence[Change]) -> Txn:
+        """Commit; what was not written is said anew by the next visits of these pairs."""
+        self.counters.transactions += 1
+        done = None
+        try:
+            done = self._records.store.txn(guards, changes)
+        finally:
+            if done is None or not done.ok:
+                for pair in pairs:
+                    self._reporter.forget(pair)
+        return done
+
+    def _unheard_seconds(self, snapshot: Snapshot) -> float:
+        """Return for how long the stored report stays as it is, because this process is young and has not heard of the
+        pair yet: a restart must not make ten thousand pairs unknown for the moment that agents need to dial again."""
+        observed = snapshot.observed
+        if snapshot.status_rev == 0 or (observed.age_a is not None and observed.age_b is not None):
+            return 0.0
+        return max(0.0, self._began + START_SECONDS - self._clock.monotonic())
 
     def _raced(self, visit: _Visit, owner: object) -> bool:
         self.counters.conflicts += 1
@@ -330,6 +363,8 @@ class Loop:
 
     def _until_deadline(self, visit: _Visit, view: OperationView | None, seconds: float) -> float:
         """Return when to come back: not later than the moment at which the operation runs out of time."""
+        unheard = self._unheard_seconds(visit.snapshot)
+        seconds = min(seconds, unheard) if unheard > 0 else seconds
         if view is None:
             return seconds
         deadlines = []

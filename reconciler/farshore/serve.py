@@ -139,8 +139,10 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
             f"cannot listen on {host} port {port}: {error.strerror}",
             hint="another program may use it; choose one with --port, or 0 for any",
         ) from error
-    with bound:
-        yield bound
+    # asyncio switches Nagle's algorithm off only for sockets that name their protocol; create_server names none, and
+    # every small answer and agent message would wait up to 40 ms for the other end's delayed acknowledgement.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=bound.detach()) as named:
+        yield named
 
 
 class Door(uvicorn.Server):

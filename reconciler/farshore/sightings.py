@@ -59,6 +59,10 @@ class Sightings:
         self._sessions: dict[int, _Session] = {}
         self._last_session = 0
 
+    def now(self) -> float:
+        """Return the clock's seconds."""
+        return self._clock.monotonic()
+
     def opened(self) -> int:
         """Begin a session and return its number; numbers grow and are never used again."""
         self._last_session += 1

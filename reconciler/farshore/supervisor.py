@@ -18,7 +18,7 @@ import structlog
 
 from farshore.admission.desk import Desk
 from farshore.agenda import Agenda
-from farshore.agents import AgentSessions
+from farshore.agents import TURN_SECONDS, AgentSessions
 from farshore.clock import Clock
 from farshore.directory import StoreDirectory
 from farshore.loop import AT_ONCE, Loop
@@ -27,6 +27,7 @@ from farshore.report import overlay
 from farshore.sightings import Sightings
 from farshore.store import LIST_MAX, Compacted, Store, Watch, keys
 from farshore.store.records import Records
+from farshore.tidy import TIDY_SECONDS, Tidy
 from farshore_schema.errors import FarshoreError, Transient
 from farshore_schema.messages import Result
 from farshore_schema.status import PairStatus
@@ -57,7 +58,6 @@ class Supervisor:
             directory=self._directory,
             on_change=self.wake,
             on_result=self._on_result,
-            on_arrival=self.wake_all,
         )
         self.ownership = Ownership(store, clock, node or f"{socket.gethostname()}-{os.getpid()}")
         self.loop = Loop(desk=self.desk, sessions=self.agents, owner=self.ownership.owner, on_lost=self.ownership.lost)
@@ -99,6 +99,7 @@ class Supervisor:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._every(KEEPALIVE_SECONDS, self._keep), name="keep-ownership")
                 tasks.create_task(self._every(CHECK_SECONDS, self.agents.check), name="check-sessions")
+                tasks.create_task(self._every(TIDY_SECONDS, Tidy()), name="tidy")
                 tasks.create_task(self._turn(watch), name="visit-pairs")
         finally:
             with contextlib.suppress(FarshoreError):  # the lease runs out by itself
@@ -110,12 +111,11 @@ class Supervisor:
             if self._changed:
                 self._changed = False
                 watch = self._take_events(watch)
-            pair = self.agenda.take(self._clock.monotonic())
-            if pair is None:
+            if self._visit_for_a_turn():
+                await asyncio.sleep(0)
+            else:
+                self._flush()
                 await self._rest()
-                continue
-            self._visit(pair)
-            await asyncio.sleep(0)
 
     async def _rest(self) -> None:
         due = self.agenda.next_due()
@@ -132,6 +132,25 @@ class Supervisor:
     def _keep(self) -> None:
         if self.ownership.keep():
             self.wake_all()
+
+    def _visit_for_a_turn(self) -> bool:
+        """Visit what is due until the turn is over; return whether more may be due."""
+        ends = self._clock.monotonic() + TURN_SECONDS
+        while True:
+            now = self._clock.monotonic()
+            pair = self.agenda.take(now) if now < ends and not self._changed else None
+            if pair is None:
+                return now >= ends or self._changed
+            self._visit(pair)
+
+    def _flush(self) -> None:
+        """Write the reports that were put together for one transaction."""
+        try:
+            self.loop.flush()
+        except FarshoreError as error:
+            if error.code == STORE_FAILED:
+                raise
+            _log.error("reports not written", reason=error.message)
 
     # ---- one visit
 

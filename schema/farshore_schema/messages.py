@@ -28,7 +28,7 @@ PROTOCOL = 1
 PROTOCOLS_SPOKEN = (1,)
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 MEASURED_SECONDS = 5.0  # measurements of a side that changed nothing else travel at most this often
-MEASURES_MAX = 1000  # sides in one `measured` message; more go into a further message
+MEASURES_MAX = 200  # sides in one `measured` message; more go into a further message
 
 
 class Message(BaseModel):

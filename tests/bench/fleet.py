@@ -12,6 +12,8 @@ from typing import Final
 
 import websockets
 
+from farshore.api.tokens import hashed, new_record, random_token
+from farshore.clock import SystemClock
 from farshore.store import keys
 from farshore.store.records import (
     AgentRecord,
@@ -68,13 +70,18 @@ def document(name: str, site_a: str, site_b: str) -> MySQLPair:
     return MySQLPair.model_validate(body)
 
 
-def fill(directory: Path, pairs: int, sites: int) -> None:
-    """Write a store with so many pairs that have been protected for long."""
-    store = SqliteStore(directory)
+def fill(directory: Path, pairs: int, sites: int) -> dict[str, str]:
+    """Write a store with so many pairs that have been protected for long; return each site's agent's credential."""
+    clock = SystemClock()
+    store = SqliteStore(directory, clock)
+    credentials = {}
     for site in sorted({site for number in range(sites) for site in sites_of(number, sites)}):
         record = SiteRecord(document=Site(name=site), created=CREATED)
-        agent = AgentRecord(agent=f"agent-{site}", site=site, token_hash="none", enrolled=CREATED)  # noqa: S106
-        store.txn([], [put(keys.site(site), record), put(keys.agent(site), agent)])
+        credential = credentials[site] = random_token("agent")
+        token = new_record(credential, "agent", clock, sites=(site,))
+        agent = AgentRecord(agent=f"agent-{site}", site=site, token_hash=hashed(credential), enrolled=CREATED)
+        key = keys.token(hashed(credential))
+        store.txn([], [put(keys.site(site), record), put(keys.agent(site), agent), put(key, token)])
     changes = []
     for number, name in enumerate(pair_names(pairs)):
         declared = document(name, *sites_of(number, sites))
@@ -93,6 +100,7 @@ def fill(directory: Path, pairs: int, sites: int) -> None:
             changes = []
     store.txn([], changes)
     store.close()
+    return credentials
 
 
 def report_of(pair: str, side: Side) -> SideReport:

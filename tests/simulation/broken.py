@@ -9,6 +9,19 @@ RECORDS: Final = "agent/farshore_agent/records.py"
 PHYSICS: Final = "tests/simulation/physics.py"
 MOVES: Final = "tests/simulation/moves.py"
 
+# Passages that several mutations, or long lines, name.
+STEADY_FENCE: Final = "is_up(standby) and standby.writable and not is_untouched"
+RECEIPT_OF_THIS_FENCE: Final = "own is not None and own.epoch == op.epoch and not source.writable"
+NOTED_PROMOTION: Final = "promoted_epoch=step.epoch, receipt=None, stream_epoch=0"
+SHOWN_RECEIPT: Final = "receipt=record.receipt if site.up and not site.writable else None"
+WAS_ACTIVE: Final = (
+    '    if record.promoted_epoch > record.fenced_epoch:\n        return Refused("wrong_role", "this side was active'
+)
+CHECKED_AGAIN: Final = (
+    "            overtaken = still_holds(self._keeper.load(), order)\n        if overtaken is not None:\n            "
+)
+NOT_CHECKED: Final = "            overtaken = None\n        if overtaken is not None:\n            "
+
 
 class Edit(NamedTuple):
     """One passage, which must occur exactly once, and what replaces it."""
@@ -93,9 +106,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "an old active side that returns is left alone",
         (
-            Edit(
-                PLAN + "steady.py", "is_up(standby) and standby.writable and not is_untouched", "False and is_untouched"
-            ),
+            Edit(PLAN + "steady.py", STEADY_FENCE, "False and is_untouched"),
             Edit(PLAN + "steady.py", "if not is_fenced(standby, role):", "if False:"),
         ),
     ),
@@ -169,8 +180,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
             Edit(PLAN + "copies.py", "import SIDES, Facts", "import SIDES, Consent, Facts"),
             Edit(
                 ADMISSION,
-                '    if record.promoted_epoch > record.fenced_epoch:\n        return Refused("wrong_role", "this side was active',
-                '    if False:\n        return Refused("wrong_role", "this side was active',
+                WAS_ACTIVE,
+                WAS_ACTIVE.replace("record.promoted_epoch > record.fenced_epoch", "False"),
             ),
         ),
         ("explore 1 0 2 1 --new-pair",),
@@ -201,36 +212,18 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a receipt of an older fence is evidence",
         (
-            Edit(
-                PLAN + "view.py", "own is not None and own.epoch == op.epoch and not source.writable", "own is not None"
-            ),
-            Edit(
-                ADMISSION,
-                "promoted_epoch=step.epoch, receipt=None, stream_epoch=0",
-                "promoted_epoch=step.epoch, stream_epoch=0",
-            ),
-            Edit(
-                PHYSICS, "receipt=record.receipt if site.up and not site.writable else None", "receipt=record.receipt"
-            ),
-            Edit(
-                PLAN + "steady.py", "is_up(standby) and standby.writable and not is_untouched", "False and is_untouched"
-            ),
+            Edit(PLAN + "view.py", RECEIPT_OF_THIS_FENCE, "own is not None"),
+            Edit(PLAN + "steady.py", STEADY_FENCE, "False and is_untouched"),
+            Edit(ADMISSION, NOTED_PROMOTION, "promoted_epoch=step.epoch, stream_epoch=0"),
+            Edit(PHYSICS, SHOWN_RECEIPT, "receipt=record.receipt"),
         ),
         ("explore 0 0 2 2",),
     ),
     Mutant(
         "an order is not checked again right before its effect",
         (
-            Edit(
-                COMMANDS,
-                "            overtaken = still_holds(self._keeper.load(), order)\n        if overtaken is not None:\n            return",
-                "            overtaken = None\n        if overtaken is not None:\n            return",
-            ),
-            Edit(
-                COMMANDS,
-                "            overtaken = still_holds(self._keeper.load(), order)\n        if overtaken is not None:\n            raise",
-                "            overtaken = None\n        if overtaken is not None:\n            raise",
-            ),
+            Edit(COMMANDS, CHECKED_AGAIN + "return", NOT_CHECKED + "return"),
+            Edit(COMMANDS, CHECKED_AGAIN + "raise", NOT_CHECKED + "raise"),
         ),
         ("explore 0 1 2 2 --live-every 1000000",),
         quick=False,

@@ -12,16 +12,19 @@ by move and can be replayed::
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import time
 from array import array
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from farshore_schema.roles import Side
 from tests.simulation.moves import Move, Nature
 from tests.simulation.oracle import unfinished, unsafe
 from tests.simulation.world import Options, Site, Tables, World, start
+from tests.simulation.worlds import command_line
 
 STATES_MAX = 6_000_000  # about 4 GB; a world that needs more is not small
 SETTLE_MOVES_MAX = 400
@@ -57,6 +60,13 @@ class Exploration:
 
     def run(self) -> Verdict:
         """Explore until every state was seen or a promise is broken."""
+        gc.disable()  # nothing here is a cycle, and there are millions of tuples
+        try:
+            return self._run()
+        finally:
+            gc.enable()
+
+    def _run(self) -> Verdict:
         began = time.monotonic()
         first = start(self.options, self.tables)
         order, number = [first], {first: 0}
@@ -160,7 +170,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--states-max", type=int, default=STATES_MAX)
     parser.add_argument("--live-every", type=int, default=1, help="judge the end from every N-th state only")
     parser.add_argument("--replay", default="", help="numbers of a printed path: show its moves and states")
+    parser.add_argument("--results", type=Path, help="with no numbers: the page to write")
     asked = parser.parse_args(arguments)
+    if not asked.budgets:
+        from tests.simulation.campaign import run_all  # it stands on this module
+
+        return run_all(asked.results)
     names = ("trx", "faults", "messages", "operations", "emergencies")
     options = Options(**dict(zip(names, asked.budgets, strict=False)))
     options = options._replace(sync=asked.sync, one_agent=asked.one_agent, new_pair=asked.new_pair)
@@ -172,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for label in verdict.path:
         print("   ", label)
     if verdict.choices:
-        print("    replay:", " ".join(map(str, verdict.choices)))
+        print("    replay:", command_line(options, verdict.choices))
     return 1 if verdict.wrong else 0
 
 

@@ -3,6 +3,7 @@
 An exploration's size grows by about fifty with every fault, by about five with everything else.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from tests.simulation.world import Options
@@ -35,3 +36,9 @@ def arguments(options: Options) -> list[str]:
     numbers = [options.trx, options.faults, options.messages, options.operations, options.emergencies]
     flags = {"--sync": options.sync, "--one-agent": options.one_agent, "--new-pair": options.new_pair}
     return [*map(str, numbers), *(flag for flag, on in flags.items() if on)]
+
+
+def command_line(options: Options, choices: Sequence[int]) -> str:
+    """Return the command that walks a path of a world again."""
+    words = " ".join(arguments(options))
+    return f'python -m tests.simulation.explore {words} --replay "{" ".join(map(str, choices))}"'

@@ -1,6 +1,6 @@
 """A real HAProxy in front of a pair, following its role probes as the documented recipe does.
 
-The configuration here is the one users are given; it must stay the same as the recipe in the documentation.
+The configuration is the recipe that users are given in docs/routing.md; a test compares the two.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.testbed.debian import Unpacked, unpack
-from tests.testbed.places import TestBedError, bed_directory, exclusive, say
+from tests.testbed.places import TestBedError, bed_directory, once, say
 from tests.testbed.ports import LOOPBACK, release_port, reserve_port
 from tests.testbed.processes import end, spawn
 
@@ -37,16 +37,18 @@ def haproxy_program() -> tuple[str, ...]:
         return (path,)
     home = bed_directory() / "haproxy"
     done = home / "installed"
-    if not done.exists():
-        with exclusive(home / "lock"):
-            if not done.exists():
-                try:
-                    unpacked = unpack(["haproxy"], home)
-                except TestBedError as error:
-                    raise TestBedError(f"{error}\nInstall haproxy so that it is on PATH, then repeat.") from error
-                done.write_text(_version(unpacked.run("usr/sbin/haproxy")))
-                say(f"HAProxy {done.read_text()} is ready")
+    once(done, lambda: _install(home, done))
     return Unpacked(root=home / "root").run("usr/sbin/haproxy")
+
+
+def _install(home: Path, done: Path) -> None:
+    try:
+        unpacked = unpack(["haproxy"], home)
+    except TestBedError as error:
+        raise TestBedError(f"{error}\nInstall haproxy so that it is on PATH, then repeat.") from error
+    version = _version(unpacked.run("usr/sbin/haproxy"))
+    done.write_text(version)
+    say(f"HAProxy {version} is ready")
 
 
 def _version(program: tuple[str, ...]) -> str:
@@ -134,6 +136,12 @@ listen {self.pair}
             end(self._process, kill=True)
             self._process = None
 
+    def release(self) -> None:
+        """End it for good and give its ports back."""
+        self.stop()
+        for port in (self.port, self._statistics_port):
+            release_port(port)
+
     def up(self) -> dict[str, bool]:
         """Return which sides HAProxy holds for active now: `{"tokyo": True, "osaka": False}`."""
         table = csv.DictReader(io.StringIO(self._ask("show stat").removeprefix("# ")))
@@ -155,6 +163,4 @@ listen {self.pair}
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
-        release_port(self.port)
-        release_port(self._statistics_port)
+        self.release()

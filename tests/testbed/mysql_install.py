@@ -11,13 +11,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.testbed.debian import Unpacked, unpack
-from tests.testbed.places import TestBedError, bed_directory, exclusive, say
+from tests.testbed.places import TestBedError, bed_directory, once, say
 
 SERIES = "9.7"
 """The LTS series that the tests run on."""
@@ -67,37 +65,21 @@ def mysql_installation() -> MySQLInstallation:
     on_path = _on_path(home)
     if on_path is not None:
         return on_path
-    with _remembered(home) as known:
-        if known is not None:
-            return known
-        try:
-            unpacked = unpack(PACKAGES, home, suite=SUITE)
-        except TestBedError as error:
-            raise TestBedError(f"{error}\nInstall MySQL {SERIES} so that mysqld is on PATH, then repeat.") from error
-        version = _version(unpacked.run("usr/sbin/mysqld"))
-        if not version.startswith(f"{SERIES}."):
-            raise TestBedError(
-                f"Debian {SUITE} has MySQL {version} now; the tests need {SERIES}.x: put its mysqld on PATH"
-            )
-        (home / "installed.json").write_text(json.dumps({"version": version}))
-        say(f"MySQL {version} is ready")
-        return _of(unpacked, version, home)
-
-
-@contextmanager
-def _remembered(home: Path) -> Iterator[MySQLInstallation | None]:
-    """Give the installation an earlier run finished; None under the lock when there is none."""
     done = home / "installed.json"
-    if done.exists():
-        yield _recall(home)
-        return
-    with exclusive(home / "lock"):
-        yield _recall(home) if done.exists() else None
+    once(done, lambda: _install(home, done))
+    return _of(Unpacked(root=home / "root"), str(json.loads(done.read_text())["version"]), home)
 
 
-def _recall(home: Path) -> MySQLInstallation:
-    version = json.loads((home / "installed.json").read_text())["version"]
-    return _of(Unpacked(root=home / "root"), str(version), home)
+def _install(home: Path, done: Path) -> None:
+    try:
+        unpacked = unpack(PACKAGES, home, suite=SUITE)
+    except TestBedError as error:
+        raise TestBedError(f"{error}\nInstall MySQL {SERIES} so that mysqld is on PATH, then repeat.") from error
+    version = _version(unpacked.run("usr/sbin/mysqld"))
+    if not version.startswith(f"{SERIES}."):
+        raise TestBedError(f"Debian {SUITE} has MySQL {version} now; the tests need {SERIES}.x: put its mysqld on PATH")
+    done.write_text(json.dumps({"version": version}))
+    say(f"MySQL {version} is ready")
 
 
 def _of(unpacked: Unpacked, version: str, home: Path) -> MySQLInstallation:

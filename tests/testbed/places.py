@@ -9,7 +9,7 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,3 +60,12 @@ def exclusive(path: Path, *, wait_seconds: float = LOCK_WAIT_SECONDS) -> Iterato
                     told = True
                 time.sleep(LOCK_POLL_SECONDS)
         yield
+
+
+def once(done: Path, install: Callable[[], None]) -> None:
+    """Run `install` unless the file `done`, which it writes last, is there; one process at a time."""
+    if done.exists():
+        return
+    with exclusive(done.parent / "lock"):
+        if not done.exists():
+            install()

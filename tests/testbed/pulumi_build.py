@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.testbed.places import TestBedError, bed_directory, exclusive, say
+from tests.testbed.places import TestBedError, bed_directory, once, say
 from tests.testbed.processes import end, spawn
 from tests.testbed.require import in_ci
 
@@ -55,10 +55,7 @@ def pulumi_installation() -> PulumiInstallation:
         return PulumiInstallation(version=_version(Path(cli)), folder=Path(cli).parent)
     home = bed_directory() / "pulumi"
     done = home / "built.json"
-    if not done.exists():
-        with exclusive(home / "lock"):
-            if not done.exists():
-                _build(home)
+    once(done, lambda: _build(home))
     version = json.loads(done.read_text())["version"]
     return PulumiInstallation(version=version, folder=home / "bin")
 

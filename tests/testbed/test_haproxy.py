@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import socketserver
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from tests.conftest import require_installed
 from tests.testbed.haproxy import Backend, HAProxy, haproxy_program
+from tests.testbed.places import CHECKOUT
 from tests.testbed.waiting import wait_until
 
 pytestmark = pytest.mark.haproxy
@@ -83,3 +85,24 @@ def test_clients_follow_the_probe_and_are_cut_off_from_the_old_side(tmp_path: Pa
                 tokyo.active, osaka.active = False, True
                 assert client.recv(100) == b""  # shutdown-sessions
             wait_until(lambda: greeting(proxy) == "osaka", "osaka answers")
+
+
+def test_the_recipe_in_the_documentation_is_the_one_that_is_tested(tmp_path: Path) -> None:
+    """docs/routing.md shows the same directives as run here, but for addresses."""
+    page = (CHECKOUT / "docs/routing.md").read_text()
+    documented = next(block for block in page.split("```")[1::2] if "option httpchk" in block)
+    first, second = Backend(name="tokyo", port=1, probe_port=2), Backend(name="osaka", port=3, probe_port=4)
+    proxy = HAProxy(tmp_path, pair="orders", first=first, second=second)
+    tested = proxy.configuration()
+    proxy.release()
+    assert directives(documented) <= directives(tested)
+    assert {each for each in directives(tested) if each.split()[0] in CHECKS} <= directives(documented)
+
+
+CHECKS = ("option", "http-check", "default-server", "server", "mode")
+
+
+def directives(text: str) -> set[str]:
+    """Return the indented lines, with addresses and ports taken out."""
+    lines = [line.strip() for line in text.splitlines() if line.startswith(" ")]
+    return {re.sub(r"(bind|server \w+) \S+|(port) \S+", r"\1\2", line) for line in lines}

@@ -46,19 +46,16 @@ class MissingRight:
 
 ADMIN: tuple[Right, ...] = (
     Right(privilege="SELECT", step="seed: compare", why="read back what was written, watch performance_schema"),
-    Right(privilege="INSERT", step="seed: rows", why="load rows; accounts are carried as rows of the grant tables"),
+    Right(privilege="INSERT", step="seed: rows", why="load rows, those of the grant tables too; keep the role marker"),
     Right(privilege="DELETE", step="seed: accounts", why="replace accounts; take back the piece of a cut connection"),
-    Right(privilege="UPDATE", step="role marker", why="keep the role marker, a small table of our own"),
     Right(privilege="CREATE", step="seed: tables", why="create schemas and tables"),
     Right(privilege="DROP", step="seed: empty the target", why="drop what is replaced, with consent only"),
     Right(privilege="ALTER", step="seed: keys", why="add secondary and foreign keys after the rows"),
-    Right(privilege="INDEX", step="seed: keys", why="add secondary keys after the rows"),
     Right(privilege="REFERENCES", step="seed: foreign keys", why="add foreign keys after the rows"),
     Right(privilege="CREATE VIEW", step="seed: views", why="create views"),
     Right(privilege="SHOW VIEW", step="seed: compare", why="prove that views arrived as they are"),
     Right(privilege="CREATE ROUTINE", step="seed: routines", why="create procedures, functions and libraries"),
-    Right(privilege="ALTER ROUTINE", step="seed: routines", why="take back the routines of an interrupted step"),
-    Right(privilege="EXECUTE", step="seed: views", why="create views that call functions"),
+    Right(privilege="ALTER ROUTINE", step="seed: take back routines", why="drop what an interrupted step made"),
     Right(privilege="TRIGGER", step="seed: triggers", why="create triggers"),
     Right(privilege="EVENT", step="seed: events", why="create events; switch them on at a promotion"),
     Right(privilege="CREATE TABLESPACE", step="seed: tablespaces", why="create general tablespaces"),
@@ -79,7 +76,6 @@ ADMIN: tuple[Right, ...] = (
     ),
     Right(privilege="SET_ANY_DEFINER", step="seed: routines", why="keep the definers of views, routines and events"),
     Right(privilege="ALLOW_NONEXISTENT_DEFINER", step="seed: routines", why="keep definers that have no account"),
-    Right(privilege="SHOW_ROUTINE", step="seed: compare", why="prove that routines arrived as they are"),
     Right(privilege="XA_RECOVER_ADMIN", step="promote: prepared XA", why="list prepared XA transactions"),
 )
 
@@ -88,7 +84,6 @@ REPLICATION: tuple[Right, ...] = (
     Right(privilege="SHOW VIEW", step="seed: views", why="read the definition of views"),
     Right(privilege="TRIGGER", step="seed: triggers", why="read the definition of triggers; none is ever made with it"),
     Right(privilege="EVENT", step="seed: events", why="read the definition of events; none is ever made with it"),
-    Right(privilege="SHOW_ROUTINE", step="seed: routines", why="read the definition of routines"),
     Right(privilege="PROCESS", step="seed: tablespaces", why="name who blocks the snapshot; read InnoDB tablespaces"),
     Right(privilege="BACKUP_ADMIN", step="seed: snapshot", why="LOCK INSTANCE FOR BACKUP: no DDL during the copy"),
     Right(privilege="FLUSH_TABLES", step="seed: snapshot", why="FLUSH TABLES WITH READ LOCK, for about a millisecond"),

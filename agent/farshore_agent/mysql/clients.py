@@ -23,6 +23,7 @@ GONE_POLL_SECONDS: Final = 0.002
 PREPARED_SECONDS: Final = 2.0
 """How long transaction managers are given to finish what they prepared: a two-phase commit takes milliseconds."""
 PREPARED_POLL_SECONDS: Final = 0.02
+SWEEP_DELAY_SECONDS: Final = 0.15
 NAMED_MAX: Final = 5
 """So many sessions or transactions are named in a message."""
 
@@ -35,6 +36,8 @@ _CLIENTS_SQL: Final = (
     " WHERE a.PROCESSLIST_ID = t.PROCESSLIST_ID AND a.ATTR_NAME = 'program_name')"
     " FROM performance_schema.threads t LEFT JOIN performance_schema.events_transactions_current x USING (THREAD_ID)"
     " WHERE t.PROCESSLIST_ID IS NOT NULL AND t.PROCESSLIST_ID <> CONNECTION_ID() AND t.PROCESSLIST_USER IS NOT NULL"
+    # The threads of a channel carry the user of whoever started it.
+    " AND t.NAME NOT LIKE 'thread/sql/replica%'"
     " AND t.PROCESSLIST_USER NOT IN ('system user', 'event_scheduler', 'mysql.session')"
     " AND t.PROCESSLIST_COMMAND NOT IN ('Binlog Dump', 'Binlog Dump GTID', 'Daemon')"
 )
@@ -120,8 +123,9 @@ def await_no_prepared(session: Session) -> None:
 class Sweep:
     """Ends all client sessions in the background: it costs the server 1-2 ms each and a switchover need not wait.
 
-    One pass over the sessions of its start; those inside a transaction first. What fails is left: a read-only server
-    answers the clients that stay, and `stream` ends open transactions again before it applies anything.
+    It begins after `SWEEP_DELAY_SECONDS`, when the other side is usually open already, and makes one pass: sessions
+    inside a transaction first. What fails is left: a read-only server answers the clients that stay, and `stream` ends
+    open transactions again before it applies anything.
     """
 
     def __init__(self, dial: Callable[[], Session], ours: frozenset[str]) -> None:
@@ -144,6 +148,7 @@ class Sweep:
             self._thread.join(seconds)
 
     def _run(self) -> None:
+        time.sleep(SWEEP_DELAY_SECONDS)
         with contextlib.suppress(FarshoreError), self._dial() as session:
             found = sorted(clients(session, self._ours), key=lambda client: not client.in_transaction)
             kill(session, (client.id for client in found))

@@ -9,7 +9,7 @@ from farshore_agent.mysql import channel
 from farshore_agent.mysql.connections import Session
 from farshore_agent.mysql.ground import Ground
 from farshore_agent.mysql.journaling import stopped_error
-from farshore_schema.errors import Permanent, Transient
+from farshore_schema.errors import Transient
 
 SLICE_SECONDS: Final = 0.25
 """How long one question waits at the server; between two, cancelling and errors are looked at."""
@@ -75,9 +75,3 @@ def _why_idle(status: channel.Status | None) -> str:
     if status is None:
         return "it has no replication channel"
     return f"its channel's receiver is {status.receiver} and its applier {status.applier}. {status.receiver_message}"
-
-
-def refuse_unapplied(session: Session, position: str, what: str) -> None:
-    """Raise Permanent("evidence_missing") when `position` is not applied: a second wall behind the drain."""
-    if not applied(session, position):
-        raise Permanent("evidence_missing", f"{what} is not applied here")

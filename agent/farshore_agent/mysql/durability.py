@@ -64,9 +64,14 @@ def relax(session: Session, durability: Durability) -> None:
 
 
 def make_full(session: Session) -> None:
-    """Make every commit durable from now on and for good, and everything committed so far; writes no GTID."""
-    session.run("SET PERSIST sync_binlog = 1, PERSIST innodb_flush_log_at_trx_commit = 1")
+    """Make every commit durable from now on, and everything committed so far; writes no GTID."""
+    session.run("SET GLOBAL sync_binlog = 1, GLOBAL innodb_flush_log_at_trx_commit = 1")
     flush(session)
+
+
+def keep_full(session: Session) -> None:
+    """Make every commit durable for good: a side that was promoted must not come back relaxed from a restart."""
+    session.run("SET PERSIST sync_binlog = 1, PERSIST innodb_flush_log_at_trx_commit = 1")
 
 
 def flush(session: Session) -> None:

@@ -115,6 +115,12 @@ class Journal:
             except JournalTransient:
                 return None
 
+    def end_now(self) -> str | None:
+        """Return the end of what was received up to now, None when no receiver runs to tell."""
+        receiver = self.receiver()
+        with _translated():
+            return None if receiver is None else receiver.end()
+
     def segments(self) -> int:
         """Return how many segments are kept."""
         with _translated():

@@ -39,10 +39,10 @@ def read(session: Session, pair: str) -> Marker | None:
 
 def write(session: Session, marker: Marker) -> None:
     """Write the marker without a transaction of its own in the binary log. The server must not be super_read_only."""
+    if read(session, marker.pair) == marker:
+        return
     session.run("SET SESSION sql_log_bin = 0")
     try:
-        if read(session, marker.pair) == marker:
-            return
         session.run(f"CREATE DATABASE IF NOT EXISTS {MARKER_SCHEMA}")
         session.run(
             f"CREATE TABLE IF NOT EXISTS {TABLE} (pair VARCHAR(63) CHARACTER SET ascii PRIMARY KEY,"

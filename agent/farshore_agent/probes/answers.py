@@ -18,7 +18,7 @@ from farshore_agent import durable
 from farshore_agent.admission import serves_primary
 from farshore_agent.engines.probing import CheckFactory, WritableCheck
 from farshore_agent.probes.control import ProbeSpec
-from farshore_agent.records import decode
+from farshore_agent.records import parse_record, read_record
 from farshore_schema.errors import FarshoreError
 from farshore_schema.roles import Record
 
@@ -122,13 +122,17 @@ class ProbedSide:
     def _read(self) -> Record:
         path = Path(self.spec.record)
         try:
-            raw = path.read_bytes()  # some hundred bytes from the page cache: cheaper than being wrong once
+            raw = path.read_bytes()  # a few pages from the page cache: cheaper than being wrong once
         except FileNotFoundError:
             return Record()
         except OSError as error:
             raise durable.corrupt(path, f"cannot be read ({error.strerror})") from error
         if raw != self._raw:
-            self._record = decode(durable.decode(raw, path), path, self.spec.pair, self.spec.side)
+            try:
+                self._record = parse_record(raw, path, self.spec.pair, self.spec.side)
+            except FarshoreError:  # perhaps the agent was writing: look again, as often as it takes to be sure
+                self._raw = b""
+                return read_record(path, self.spec.pair, self.spec.side) or Record()
             self._raw = raw
         return self._record
 

@@ -49,12 +49,11 @@ class Probes:
         host: str = "127.0.0.1",
         chosen: Mapping[str, int] | None = None,
         command: Sequence[str] = PROBE_COMMAND,
-        environment: Callable[[], Mapping[str, str]] = lambda: os.environ,
     ) -> None:
-        """`specs` gives what to answer for now; `chosen` are the ports a person named; `environment` is the child's."""
+        """`specs` gives what to answer for now; `chosen` are the ports a person named."""
         self._directory = root / DIRECTORY
         self._specs, self._host, self._chosen = specs, host, dict(chosen or {})
-        self._command, self._environment = tuple(command), environment
+        self._command = tuple(command)
         self._lock = threading.Lock()
         self._ports = self._kept_ports() | self._chosen
         self._told = ""  # digest of what the process was told last
@@ -123,7 +122,7 @@ class Probes:
                 [*self._command, "--directory", str(self._directory)],
                 pid_file=self._pid_file,
                 what=WHAT,
-                environment=self._environment(),
+                environment=processes.child_environment(),
                 output=output,
             )
         self._told = ""

@@ -85,7 +85,7 @@ class ProbeProcess:
         if side is None:
             return Page(503, f"{site} serves no pair of that name")
         answer = await side.answer("primary" if parts[0] == "primary" else "standby")
-        return Page(answer.status, answer.reason)
+        return Page(answer.status, self._redactor.text(answer.reason))  # drivers quote what they were given
 
     async def _keep_connections(self) -> None:
         while True:

@@ -47,6 +47,8 @@ def delete_pair(
         if open_operation is not None and open_operation.verb == "remove" and not force:
             return Decided((), ()), PairDeleteResult(pair=name, operation=open_operation.id)
         seen = desk.seen(name)
+        if role is None:
+            return _never_protected(desk, now, open_operation, by)
         if not force:
             refusal = _refusal(desk, now, spec, role, seen)
             if refusal is not None:
@@ -70,6 +72,22 @@ def delete_pair(
         return _asked(desk, now, operation, guards)
 
     return settle(desk, consider)
+
+
+def _never_protected(
+    desk: Desk, now: PairRecords, open_operation: OperationView | None, by: str
+) -> tuple[Decided, PairDeleteResult]:
+    """Bury a pair without a first decision at once: no agent was ever told anything, so nothing is left anywhere."""
+    buried = burial(desk.records, now)
+    name = now.spec.value.document.name if now.spec else ""
+    guards: list[Guard] = [*buried.guards, unchanged(keys.role(name), None)]
+    changes = list(buried.changes)
+    guards.append(unchanged(keys.operation(name), now.operation))
+    if open_operation is not None:
+        error = ErrorBody(code="operation_failed", message=f"the pair was deleted by {by} before it was protected")
+        ended = operations.ended(open_operation, outcome="aborted", at=desk.clock.now(), error=error)
+        changes.append(put(keys.ended_operation(name, ended.id), ended))
+    return Decided(guards, changes), PairDeleteResult(pair=name, note="it was not protected yet; nothing to end")
 
 
 def is_failed_over(desk: Desk, spec: PairRecord, role: RoleRecord | None) -> bool:

@@ -1,6 +1,6 @@
 """Routes of agents: who is there, enrolment, and the socket they speak through."""
 
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated
 
 from fastapi import APIRouter, Body, WebSocket
 from fastapi.responses import Response
@@ -18,16 +18,6 @@ from farshore_schema.errors import Permanent
 
 router = APIRouter(prefix="/v1/agents", tags=["agents"])
 sockets = APIRouter()
-
-
-class Live(NamedTuple):
-    """A live session, as the sessions tell it."""
-
-    agent: str
-    sites: frozenset[str]
-    embedded: bool
-    version: str = ""
-    probe_ports: dict[str, int] = {}  # noqa: RUF012 (never written)
 
 
 @router.get("", response_model=Listed[AgentView], responses=documented())
@@ -77,7 +67,7 @@ async def session(socket: WebSocket) -> None:
 
 def agents(given: Services) -> tuple[AgentView, ...]:
     """Return every agent that is connected, then those that are enrolled and not connected."""
-    live = [Live(*row) for row in _rows(given)]
+    live = given.agents.agents()
     shown = [
         AgentView(
             agent=each.agent,
@@ -85,7 +75,7 @@ def agents(given: Services) -> tuple[AgentView, ...]:
             embedded=each.embedded,
             connected=True,
             version=each.version,
-            probe_ports=each.probe_ports,
+            probe_ports=dict(each.probe_ports),
         )
         for each in live
     ]
@@ -95,7 +85,3 @@ def agents(given: Services) -> tuple[AgentView, ...]:
         if record.site not in served:
             shown.append(AgentView(agent=record.agent, sites=(record.site,)))
     return tuple(shown)
-
-
-def _rows(given: Services) -> tuple[tuple[Any, ...], ...]:
-    return tuple(tuple(row) for row in given.agents.agents())

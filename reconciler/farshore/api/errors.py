@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from farshore_schema.errors import TABLE, Bug, ErrorBody, FarshoreError, Permanent, Transient
 from farshore_schema.validate import message_of
@@ -80,13 +81,26 @@ async def _malformed(_request: Request, error: Exception) -> JSONResponse:
     return answer(validation_error(error.errors()))
 
 
-async def _http(_request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 (by registration)
     code = _CODES.get(error.status_code, "invalid_request")
-    ours = Permanent(code, str(error.detail) or HTTPStatus(error.status_code).phrase, hint="see /openapi.json")
-    response = answer(ours, error.status_code)
-    response.headers.update(error.headers or {})
+    # A body that is no text is refused by the framework as 400; for us it is one more way to be malformed.
+    status = TABLE[code].status if error.status_code == HTTPStatus.BAD_REQUEST else error.status_code
+    ours = Permanent(code, str(error.detail) or HTTPStatus(status).phrase, hint="see /openapi.json")
+    response = answer(ours, status)
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        response.headers["Allow"] = ", ".join(sorted(_methods(request)))
     return response
+
+
+def _methods(request: Request) -> set[str]:
+    """Return every method of the address; a route knows only its own."""
+    return {
+        method
+        for route in request.app.routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE
+        for method in route.methods or ()
+    }
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

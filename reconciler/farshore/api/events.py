@@ -59,7 +59,9 @@ async def events(
     after = since
     if last_event_id is not None and last_event_id.strip().isdecimal():
         after = int(last_event_id)
-    body = _counted(app.state, _stream(given, after))
+    # The place in the log is taken before the first byte of the answer: what the client does next is not missed.
+    now = given.desk.records.store.list(keys.SITES, limit=1).rev
+    body = _counted(app.state, _stream(given, now if after is None else after, now))
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(body, media_type="text/event-stream", headers=headers)
 
@@ -73,10 +75,8 @@ async def _counted(state: Any, stream: AsyncIterator[str]) -> AsyncIterator[str]
         state.streams -= 1
 
 
-async def _stream(given: Services, after: int | None) -> AsyncIterator[str]:
+async def _stream(given: Services, rev: int, now: int) -> AsyncIterator[str]:
     store = given.desk.records.store
-    now = store.list(keys.SITES, limit=1).rev
-    rev = now if after is None else after
     known: tuple[AgentView, ...] = agents(given)
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
     if rev > now:  # of another store, or of one that was restored from a copy

@@ -25,7 +25,7 @@ LOOK_SECONDS = 1.0  # a long poll looks again at least this often, for a shutdow
 router = APIRouter(prefix="/v1/pairs/{name}/operations", tags=["operations"])
 
 
-@router.get("", response_model=Listed[OperationView], responses=documented())
+@router.get("", response_model=Listed[OperationView], responses=documented("not_found"))
 async def list_operations(
     name: PairName,
     given: Given,

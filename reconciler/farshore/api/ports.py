@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from farshore.admission import Desk
-from farshore.agents import Identity
+from farshore.agents import Identity, LiveAgent
 from farshore.api.metrics import Metrics
 from farshore.conversation import Wire
 from farshore.settings import Settings
@@ -18,12 +18,8 @@ from farshore_schema.status import PairStatus
 class Agents(Protocol):
     """The live agents, as far as requests need them."""
 
-    def agents(self) -> tuple[tuple[str, frozenset[str], bool], ...]:
-        """Return (agent, sites, embedded) of every live session."""
-        ...
-
-    def sites_changed(self) -> None:
-        """A site was declared or removed, or an agent was enrolled or revoked."""
+    def agents(self) -> tuple[LiveAgent, ...]:
+        """Return every live session."""
         ...
 
     async def inspect(

@@ -55,7 +55,7 @@ def gap_consent(role: Role | None, op: Operation | None, seen: Seen, policy: Pol
         return None
     if standby.stopped not in ("source_purged", "diverged", "history_reset", "corrupt_journal"):
         return None
-    return Consent(side, standby.server, role.epoch, "on_gap: reseed")
+    return Consent(side, standby.server, role.epoch, "on_gap: reseed", overwrite=True)
 
 
 def _active_missing(role: Role, active: Facts | None) -> str | None:

@@ -1,7 +1,6 @@
 """A real agent process on the fake engine: everything but the database is the product's own.
 
-The fake world lives in this process and reads its faults from a folder: `writable-SITE` holds 1, 0 or down. Started as
-`python -m tests.e2e.agent.fake_agent` with the arguments of `farshore-agent run`.
+Started as `python -m tests.e2e.agent.fake_agent DIRECTORY URL CREDENTIAL_FD`; the fake world lives in this process.
 """
 
 from __future__ import annotations
@@ -41,6 +40,7 @@ def run(directory: Path, url: str, descriptor: int) -> None:
 
 
 if __name__ == "__main__":
+    service.LOCK_SECONDS = 2.0  # type: ignore[misc]
     keeper.FIRST_PORT = 21000  # type: ignore[misc]  # away from an agent that runs on this machine
     try:
         run(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -1,8 +1,11 @@
-"""The product's probe process, asking a file instead of a MySQL: FARSHORE_TEST_SIGHT/USER holds 1, 0 or down."""
+"""The product's probe process, asking a file instead of a MySQL.
+
+The folder `sight` beside the agent's directory holds one file per account: 1, 0 or down.
+"""
 
 from __future__ import annotations
 
-import os
+import sys
 from pathlib import Path
 
 from farshore_agent.engines.probing import ProbeTarget, WritableCheck
@@ -14,7 +17,7 @@ class FileCheck:
     """One side's question to a file."""
 
     def __init__(self, target: ProbeTarget) -> None:
-        self._path = Path(os.environ["FARSHORE_TEST_SIGHT"]) / target.user
+        self._path = Path(sys.argv[-1]).parents[1] / "sight" / target.user
         self._password = target.password
 
     def writable(self) -> bool:

@@ -50,7 +50,7 @@ class AgentRig:
         if through_parent:
             script = "import subprocess, sys; subprocess.run(sys.argv[2:], pass_fds=[int(sys.argv[1])])"
             agent = [sys.executable, "-c", script, str(reading), *agent]
-        environment = {**os.environ, "FARSHORE_TEST_PASSWORD": PASSWORD, "FARSHORE_TEST_SIGHT": str(self.sight)}
+        environment = {**os.environ, "FARSHORE_TEST_PASSWORD": PASSWORD}
         with self.log.open("ab") as log:
             child = subprocess.Popen(
                 agent, pass_fds=[reading], env=environment, cwd=CHECKOUT, stdout=log, stderr=log, start_new_session=True
@@ -290,7 +290,6 @@ async def test_a_newer_release_takes_the_probe_ports_over_without_a_refused_conn
     from farshore_agent.probes import keeper as keeper_module
     from farshore_agent.probes.keeper import Probes
 
-    monkeypatch.setenv("FARSHORE_TEST_SIGHT", str(tmp_path))
     command = (sys.executable, "-m", "tests.e2e.agent.fake_probe")
     monkeypatch.chdir(CHECKOUT)
     monkeypatch.setattr(keeper_module, "FIRST_PORT", 22000)

@@ -8,19 +8,20 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pymysql
 
-from farshore_agent.engines import Seat
+from farshore_agent.engines import Seat, SeedCall, Seen
 from farshore_agent.mysql.accounts import AccountKind, creation_statements
 from farshore_agent.mysql.engine import MySQLEngine
 from farshore_agent.mysql.journal import client
 from farshore_schema.documents import DOCUMENT, MySQLPair
-from farshore_schema.roles import SIDES, Side, peer
-from tests.testbed.mysql import MySQLServer
+from farshore_schema.observed import SeedProgress
+from farshore_schema.roles import SIDES, Consent, Receipt, Side, peer
+from tests.testbed.mysql import MySQLServer, table_checksums
 from tests.testbed.waiting import wait_until
 
 PAIR = "orders"
@@ -201,3 +202,79 @@ class Sites:
 
     def server(self, side: Side) -> str:
         return str(self.servers[side].scalar("SELECT @@GLOBAL.server_uuid"))
+
+
+class Pair:
+    """A protected pair under test: drives the engines' moves as the reconciler would, with its own count of epochs."""
+
+    def __init__(self, sites: Sites) -> None:
+        self.sites = sites
+        self.epoch = 2
+        self.active: Side = "a"
+        self.engines: dict[Side, MySQLEngine] = {side: sites.engine(side) for side in SIDES}
+
+    @property
+    def standby(self) -> Side:
+        return peer(self.active)
+
+    def protect(self) -> None:
+        """Record the active side and seed the other one."""
+        self.engines[self.active].promote(self.epoch, "initial", None, still_holds)
+        self.seed()
+
+    def seed(self, *, consent: bool = False) -> list[SeedProgress]:
+        told: list[SeedProgress] = []
+        given = Consent(self.standby, self.sites.server(self.standby), self.epoch, "test") if consent else None
+        self.engines[self.standby].seed(
+            SeedCall(
+                epoch=self.epoch,
+                consent=given,
+                before_first_write=lambda: None,
+                progress=told.append,
+                cancelled=lambda: False,
+            )
+        )
+        self.sites.settle(self.standby)
+        return told
+
+    def switch(self) -> Receipt:
+        """The planned switchover, all of it."""
+        source, target = self.active, self.standby
+        self.epoch += 2
+        self.engines[source].prepare(self.epoch)
+        receipt = Receipt(source, self.epoch, self.engines[source].fence(self.epoch))
+        self.engines[target].drain(receipt, lambda: False)
+        self.engines[target].promote(self.epoch, "fenced", receipt, still_holds)
+        self.active = target
+        return receipt
+
+    def follow(self) -> None:
+        """The old active side follows the new one."""
+        self.engines[self.standby].stream(self.epoch)
+
+    def restart_agent(self, side: Side) -> MySQLEngine:
+        """Replace an engine by a new one, as after a kill -9 of its agent."""
+        self.engines[side].close()
+        self.engines[side] = self.sites.engine(side)
+        return self.engines[side]
+
+    def seen(self, side: Side, condition: Callable[[Seen], bool], what: str) -> Seen:
+        """Observe until the condition holds."""
+        newest = self.engines[side].observe()
+
+        def holds() -> bool:
+            nonlocal newest
+            newest = self.engines[side].observe()
+            return condition(newest)
+
+        wait_until(holds, f"{what} at side {side}", poll_seconds=0.1)
+        return newest
+
+    def settled(self) -> None:
+        """Wait until the standby has everything, and prove that both sides hold the same."""
+        self.sites.settle(self.standby)
+        assert table_checksums(self.sites.servers["a"]) == table_checksums(self.sites.servers["b"])
+
+
+def still_holds() -> None:
+    """The order is the newest one."""

@@ -86,6 +86,17 @@ TABLES = (
     "JSON_OBJECT('tags', JSON_ARRAY(n % 100, n % 77), 'big', 18446744073709551615) FROM shop.numbers WHERE n <= 300",
     "INSERT INTO shop.docs (id, j, j2) VALUES (1000, JSON_OBJECT('long', REPEAT('abc\\\"', 60000)), 'null'), "
     "(1001, '[]', '{\"\": 1e308, \"e\": 1.5}')",
+    # JSON values that their text does not bring back: 12.50 is no DOUBLE, a DATE no string.
+    "CREATE TABLE shop.typed_docs (id INT, t VARCHAR(20) CHARACTER SET utf16, e ENUM('','ё'), b BIT(9), f FLOAT, g POINT, "
+    "j JSON, k JSON, price DECIMAL(20,2) AS (j->'$.price') STORED)",
+    "INSERT INTO shop.typed_docs (id, t, e, b, f, g, j, k) SELECT n, 'ё', n % 3, n % 512, n / 7, POINT(n, 1), "
+    "JSON_OBJECT('price', CAST(n / 4 AS DECIMAL(20,2)), 'n', n), IF(n % 2, JSON_ARRAY(n), NULL) FROM shop.numbers "
+    "WHERE n <= 300",
+    "INSERT INTO shop.typed_docs (id, j, k) VALUES "
+    "(1001, JSON_OBJECT('a', JSON_OBJECT('z', 1.5, 'b', JSON_ARRAY(1, DATE'2020-01-01', JSON_OBJECT('q\"\\\\', 2.50))), "
+    "'bb', JSON_ARRAY(3, JSON_ARRAY(4.0)), '', TIME'-10:00:00.5', 'ё', x'ff00'), CAST(12.50 AS JSON)), "
+    '(1002, \'{"d": 1.5, "s": "2020-01-01"}\', CAST(TIMESTAMP\'2020-01-01 10:00:00.25\' AS JSON)), '
+    "(1003, JSON_ARRAY(-0.001, 123456789012345678901234567890123456789012345.12345678901234567890, 0.0), '1.0')",
     # Geometry with and without reference system, VECTOR.
     "CREATE TABLE shop.places (id INT PRIMARY KEY, g GEOMETRY, p POINT NOT NULL SRID 4326, n INT, SPATIAL KEY sp (p), "
     "KEY n (n))",
@@ -261,6 +272,11 @@ ACCOUNTS = (
     "CREATE USER partly@'%' IDENTIFIED BY 'x'",
     "GRANT SELECT, INSERT ON *.* TO partly@'%'",
     "REVOKE INSERT ON shop.* FROM partly@'%'",
+    # A view that calls a function can be made only where the function's definer has an account.
+    "GRANT EXECUTE ON shop.* TO ann@'%'",
+    "CREATE DEFINER=ann@'%' FUNCTION shop.by_ann() RETURNS INT NO SQL RETURN 1",
+    "CREATE VIEW shop.a_calls_ann AS SELECT shop.by_ann() AS x",
+    "GRANT EXECUTE, ALTER ROUTINE ON FUNCTION shop.by_ann TO twin@localhost",
 )
 
 

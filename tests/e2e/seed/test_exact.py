@@ -68,8 +68,22 @@ def test_every_row_of_every_table_arrives_to_the_bit(filled: Sites, seeded: Seed
     there = table_checksums(filled.tokyo)
     here = table_checksums(filled.osaka)
     assert differences(there, here) == {}
-    assert len(there) == 37
+    assert len(there) == 38
     assert seeded.rows == sum(rows for name, (rows, _) in there.items() if not name.startswith("farshore."))  # type: ignore[misc]
+
+
+def test_json_keeps_the_types_inside(filled: Sites, seeded: SeedResult) -> None:
+    """DECIMAL, DATE, TIME, DATETIME and binary values in documents are of the same type on both sides."""
+    question = (
+        "SELECT id, JSON_TYPE(j), JSON_TYPE(k), JSON_TYPE(j->'$.price'), JSON_TYPE(j->'$.a.z'), "
+        "JSON_TYPE(j->'$.a.b[1]'), JSON_TYPE(j->'$.bb[1][0]'), JSON_TYPE(j->'$.\"\"'), JSON_TYPE(j->'$.\"ё\"'), JSON_TYPE(j->'$[1]'), "
+        "JSON_TYPE(j->'$.d'), JSON_TYPE(j->'$.s'), JSON_STORAGE_SIZE(j), JSON_STORAGE_SIZE(k) FROM shop.typed_docs "
+        "ORDER BY id"
+    )
+    there = filled.tokyo.query(question)
+    assert there == filled.osaka.query(question)
+    found = {kind for row in there for kind in row[1:-2]}
+    assert found >= {"DECIMAL", "DATE", "TIME", "DATETIME", "BLOB", "DOUBLE", "STRING"}
 
 
 def test_every_definition_arrives_as_it_is(filled: Sites, seeded: SeedResult) -> None:

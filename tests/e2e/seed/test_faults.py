@@ -357,15 +357,15 @@ def test_a_callback_that_fails_ends_the_seed_with_its_error(shop: Sites) -> None
         shop.seed(progress=progress)
 
 
-def test_a_missing_right_is_named_with_the_page_that_lists_it(shop: Sites) -> None:
-    """Without BACKUP_ADMIN the seed is refused before anything is written, with where to look."""
-    shop.tokyo.execute("SET sql_log_bin=0", "REVOKE BACKUP_ADMIN ON *.* FROM farshore_tokyo_replication")
+def test_a_missing_right_is_named_with_the_grant_that_mends_it(shop: Sites) -> None:
+    """Without TRIGGER the source would show no triggers, and no error: the seed refuses before it looks."""
+    shop.tokyo.execute("SET sql_log_bin=0", "REVOKE TRIGGER ON *.* FROM farshore_tokyo_replication")
     try:
-        with pytest.raises(SeedPermanent, match="BACKUP_ADMIN") as refusal:
-            shop.seed()
+        with pytest.raises(SeedPermanent, match="lacks TRIGGER") as refusal:
+            shop.seed(before_first_write=lambda: pytest.fail("something was about to be written"))
     finally:
-        shop.tokyo.execute("SET sql_log_bin=0", "GRANT BACKUP_ADMIN ON *.* TO farshore_tokyo_replication")
-    assert "docs/mysql-accounts.md" in refusal.value.hint
+        shop.tokyo.execute("SET sql_log_bin=0", "GRANT TRIGGER ON *.* TO farshore_tokyo_replication")
+    assert refusal.value.hint == "on the source: GRANT TRIGGER ON *.* TO 'farshore_tokyo_replication'@'%'"
 
 
 def test_sessions_of_a_dead_seed_are_ended_by_the_next(shop: Sites) -> None:

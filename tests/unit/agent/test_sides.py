@@ -382,6 +382,22 @@ def test_an_engine_that_cannot_be_made_says_why(rigs: Callable[..., Rig], world:
     assert rig.do(command("fence", "a", 2)).state == "done"
 
 
+def test_a_declared_switchover_does_not_cost_a_new_engine(rigs: Callable[..., Rig], world: FakeWorld) -> None:
+    """A new `primary_site` keeps the engine and its connections; what an engine works with brings a new one."""
+    made: list[Seat] = []
+
+    def engine(seat: Seat) -> Engine:
+        made.append(seat)
+        return FakeEngine(world, seat.side, autoflow=True)
+
+    rig = rigs(world, engine)
+    rig.sides.assign(assign("a"))
+    rig.sides.assign(assign("a", generation=2, primary_site="osaka", description="moved"))
+    rig.sides.assign(assign("a", generation=3, primary_site="osaka", seed_workers=4))
+    rig.do(command("enrol", "a", 2))
+    assert [seat.document.seed_workers for seat in made] == [2, 4]
+
+
 def test_a_hanging_engine_is_no_longer_vouched_for(rigs: Callable[..., Rig], world: FakeWorld) -> None:
     """A look that does not come back names its side as overdue, and only that one."""
     hang = threading.Event()

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from farshore.agents import Identity
+from farshore.agents import Identity, LiveAgent
 from farshore.api import tokens
 from farshore.api.app import create_app
 from farshore.api.metrics import LoopCounts, Metrics, Sources
@@ -33,10 +33,10 @@ class FewAgents:
     def __init__(self) -> None:
         self.sees: dict[Side, Inspected] = {}
         self.asked: list[tuple[str, Side, bool]] = []
-        self.live: list[tuple[str, frozenset[str], bool]] = []
+        self.live: list[LiveAgent] = []
         self.identities: list[Identity] = []
 
-    def agents(self) -> tuple[tuple[str, frozenset[str], bool], ...]:
+    def agents(self) -> tuple[LiveAgent, ...]:
         """Return the live sessions."""
         return tuple(self.live)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from farshore.admission import Look, delete_pair, delete_site, put_pair, put_site
+from farshore.admission import Look, delete_pair, delete_site, put_pair, put_site, request_operation
 from farshore.store import keys
 from farshore.store.records import put, unchanged
 from farshore_schema.documents import Site
-from farshore_schema.status import PairDeleteResult, PairPut, PairPutResult
+from farshore_schema.status import OperationRequest, PairDeleteResult, PairPut, PairPutResult
 from tests.unit.api.world import STACK, World, document
 
 SEEN = Look(servers={"a": "uuid-a", "b": "uuid-b"}, empty={"b": True})
@@ -90,9 +90,24 @@ def test_a_pair_that_never_was_is_deleted_already(world: World) -> None:
 
 def test_a_delete_while_an_operation_is_open_is_refused(world: World) -> None:
     """R20: what is under way is ended or taken back first."""
-    declare(world)
+    protect(world)
+    request_operation(world.desk, "orders", OperationRequest(verb="switchover"), by="ann")
     error = world.refused("operation_open", lambda: delete(world))
     assert "farshore abort orders" in error.hint
+
+
+def test_a_pair_that_was_never_protected_is_deleted_at_once(world: World) -> None:
+    """No agent was ever told anything, so nothing is left anywhere; its request to protect is kept as aborted."""
+    declare(world)
+    asked = world.records.operation("orders")
+    assert asked is not None
+    assert delete(world).operation is None
+    assert world.records.pair("orders").spec is None
+    assert world.records.operation("orders") is None
+    ended = world.records.ended_operation("orders", asked.value.id)
+    assert ended is not None
+    assert ended.value.state == "aborted"
+    assert delete_site(world.desk, "tokyo")
 
 
 @pytest.mark.parametrize("declared", [None, "tokyo"])

@@ -138,10 +138,17 @@ class Room:
         self.sessions = AgentSessions(
             sightings=self.sightings,
             directory=self.directory,
-            on_change=lambda pair, seconds: self.changes.append((pair, seconds)),
+            on_change=self.change,
             on_result=self.results.append,
-            on_arrival=self.visit,
         )
+        self.busy = False
+        self.visit()
+
+    def change(self, pair: str, seconds: float) -> None:
+        """Note that a visit was asked for; an arriving agent has its pairs visited."""
+        self.changes.append((pair, seconds))
+        if seconds == 0:
+            self.visit(busy=self.busy)
 
     def visit(self, **changes: Any) -> None:
         """Do what a visit of the pair does to the sessions."""
@@ -208,8 +215,7 @@ async def test_a_busy_pair_keeps_its_agent(room: Room) -> None:
     """No side changes hands in the middle of an operation."""
     embedded = await room.embedded()
     await embedded.hear_all()
-    original = room.visit
-    room.sessions._on_arrival = lambda: original(busy=True)
+    room.busy = True
     room.enrol("tokyo")
     enrolled = Agent(room.sessions, TOKYO)
     enrolled.hello("tokyo")
@@ -299,6 +305,7 @@ async def test_a_report_wakes_its_pair_only_when_a_fact_changed(room: Room) -> N
     """Repeated facts and new measurements cost no visit."""
     agent = await room.embedded()
     await agent.hear_all()
+    room.changes.clear()
     agent.report("a", db="up", server="s")
     await settle()
     assert room.changes == [(PAIR, 0.0)]

@@ -4,6 +4,7 @@ import pytest
 
 from farshore import operations
 from farshore.gaps import BY
+from farshore.loop import START_SECONDS
 from farshore.orders import BACKOFF_MAX_SECONDS
 from farshore.report import overlay
 from farshore.store import keys
@@ -314,4 +315,22 @@ def test_a_failed_over_pair_follows_only_after_a_reprotect(world: World) -> None
     assert world.settle() == []
     world.request("reprotect", id="op-3", consent=Consent("a", "server-a", 4, "ann", True))
     assert world.settle() == ["stream a 4"]
+    assert world.status().phase == "protected"
+
+
+def test_a_restart_does_not_make_a_healthy_pair_unknown_before_agents_could_dial(world: World) -> None:
+    """The stored report stays for a moment; if an agent is still not heard then, its side is unknown."""
+    world.protect()
+    reports, world.agents.facts = world.agents.facts, {"a": None, "b": None}
+    world.agents.never_heard = True
+    world.restart()
+    again = world.visit()
+    assert again is not None
+    assert again <= START_SECONDS
+    assert world.status().phase == "protected"
+    world.sleep(START_SECONDS)
+    world.visit()
+    assert world.status().phase == "unknown"
+    world.agents.facts, world.agents.never_heard = reports, False
+    world.visit()
     assert world.status().phase == "protected"

@@ -66,12 +66,14 @@ class FakeAgents:
     sessions: dict[Side, int] = field(default_factory=lambda: {"a": 1, "b": 2})
     standing: Standing | None = None
     is_gone: bool = False
+    never_heard: bool = False  # no report has reached this reconciler process yet
     fails: dict[str, ErrorBody] = field(default_factory=dict)  # step name -> how it fails
     before_effect: Callable[[Command], None] = lambda _command: None
 
     def observed(self, pair: str) -> PairObserved:
         a, b = self.facts["a"], self.facts["b"]
-        return PairObserved(a=a, b=b, age_a=0.0 if a else 9.0, age_b=0.0 if b else 9.0)
+        old = None if self.never_heard else 9.0
+        return PairObserved(a=a, b=b, age_a=0.0 if a else old, age_b=0.0 if b else old)
 
     def send(self, command: Command) -> bool:
         self.sent.append(command)
@@ -206,6 +208,7 @@ class World:
         for _ in range(VISITS_MAX):
             self.again = self.loop.visit(PAIR)
             if self.again != 0.0:
+                self.loop.flush()
                 return self.again
         raise AssertionError("the loop does not come to rest")
 

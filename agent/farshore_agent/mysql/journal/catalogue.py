@@ -192,22 +192,28 @@ class JournalDirectory:
     # ---- index of a segment
 
     def files(self, name: str) -> list[str]:
-        """Names of the binary log files of a segment, in order; a torn last line does not count."""
-        raw = (self.segment(name) / "index").read_bytes()
-        lines = raw.decode("utf-8").split("\n")[:-1]
-        return [line.removeprefix("./") for line in lines]
+        """Names of the binary log files of a segment, in order. Raises Corrupt."""
+        path = self.segment(name) / "index"
+        try:
+            files = [line.removeprefix("./") for line in path.read_bytes().decode("utf-8").splitlines()]
+        except UnicodeDecodeError as error:
+            raise _unreadable(path, "is no text") from error
+        if not all(map(is_binlog_name, files)):
+            raise _unreadable(path, "lists what is no binary log file")
+        return files
 
     def write_files(self, name: str, files: list[str]) -> None:
-        self.disk.replace(self.segment(name) / "index", b"".join(index_line(file) for file in files))
-
-
-def index_line(file: str) -> bytes:
-    return f"./{file}\n".encode()
+        self.disk.replace(self.segment(name) / "index", "".join(f"./{file}\n" for file in files).encode())
 
 
 def is_binlog_name(name: str) -> bool:
     """Whether `name`, which comes from the network, can be the name of a file in a segment."""
     return _BINLOG_NAME.fullmatch(name) is not None
+
+
+def file_number(name: str) -> int:
+    """The number at the end of a binary log file's name."""
+    return int(name.rpartition(".")[2])
 
 
 def _free_name(record: SegmentRecord, taken: tuple[str, ...]) -> str:

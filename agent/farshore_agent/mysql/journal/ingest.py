@@ -186,8 +186,13 @@ class Ingest:
                 self._pos += 4 + length
                 return not self.ended
             return False
-        if left >= self._prefix.size and (length == wire.PACKET_BYTES_MAX or 4 + length > len(raw)):
+        if left < self._prefix.size:
+            return False
+        if length == wire.PACKET_BYTES_MAX or 4 + length > len(raw):
             return self._begin_large(length)
+        size = events.read_header(raw, pos + 4 + self._head).size
+        if length != size + self._head:  # told now: half a packet of a wrong length might wait for ever
+            raise _corrupt(self._writer.file, self._at, f"a packet of {length} bytes carries an event of {size}")
         return False
 
     def _control(self, payload: bytes) -> None:
@@ -272,10 +277,10 @@ class Ingest:
         """Take the pending transaction as whole when its last byte was appended; refuse one that ends too late."""
         if self._pending is None or self._at < self._transaction_end or self._large is not None:
             return
-        if self._at > self._transaction_end:
-            raise _corrupt(self._writer.file, self._at, "an event crosses the end of its transaction")
         key, gno, committed = self._pending
         self._pending = None
+        if self._at > self._transaction_end:
+            raise _corrupt(self._writer.file, self._at, "an event crosses the end of its transaction")
         self._boundary, self._boundary_last = self._at, self._last
         self.last_commit_unix = committed / 1e6
         self.transactions += 1

@@ -207,7 +207,7 @@ def _connect(source: Source) -> Connection[Any]:
         host=source.host,
         port=source.port,
         user=source.user,
-        password=password,
+        password=password.encode(),  # PyMySQL would encode text as latin1
         autocommit=True,
         connect_timeout=CONNECT_SECONDS,
         read_timeout=QUERY_SECONDS,

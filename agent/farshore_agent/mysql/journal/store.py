@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from farshore_agent.mysql.journal import checkpoint, events
-from farshore_agent.mysql.journal.catalogue import JournalDirectory, SegmentRecord, index_line, is_binlog_name
+from farshore_agent.mysql.journal.catalogue import JournalDirectory, SegmentRecord, file_number, is_binlog_name
 from farshore_agent.mysql.journal.checkpoint import Checkpoint
 from farshore_agent.mysql.journal.errors import NEW_HISTORY_HINT, Corrupt, Permanent, StopCode, StreamStopped
 from farshore_agent.mysql.journal.gtid import GtidSet, Key
@@ -117,7 +117,7 @@ class SegmentWriter:
         """
         if not is_binlog_name(name):
             raise Permanent(f"the source named a binary log file {name!r}", hint="Check what answers at the endpoint.")
-        if self.size != self.boundary:
+        if self.size != self.boundary:  # equal sizes also mean that the old file is synced: commit does both
             raise ValueError("rotation inside a transaction")
         with self.index_lock:
             files = self._journal.files(self.record.name)
@@ -127,10 +127,9 @@ class SegmentWriter:
                     f"the source began the binary log {name} a second time",
                     hint=NEW_HISTORY_HINT,
                 )
-            self.sync()
             fd = self._disk.create(self.directory / name)
             self._disk.sync_directory(self.directory)
-            self._append_index(name)
+            self._journal.write_files(self.record.name, [*files, name])
         if self._fd >= 0:
             self._disk.close(self._fd)
         with self.changed:
@@ -139,14 +138,6 @@ class SegmentWriter:
             self._publish()
             self.changed.notify_all()
         self.write_checkpoint()
-
-    def _append_index(self, name: str) -> None:
-        fd = self._disk.open(self.directory / "index")
-        try:
-            self._disk.append(fd, index_line(name))
-            self._disk.sync_data(fd)
-        finally:
-            self._disk.close(fd)
 
     def cut(self) -> None:
         """Drop what follows the published boundary: half a transaction that the source will send again."""
@@ -240,31 +231,29 @@ class SegmentWriter:
 
     def _recover(self) -> None:
         published = _published(self._journal.position, self.record.name)
-        files = self._recover_index()
+        files = self._journal.files(self.record.name)
         if published and published.file and published.file not in files:
             raise damaged(self.directory / "index", 0, f"the published file {published.file} is not listed")
+        self._remove_unlisted(files)
         if files:
             self._recover_file(files, published)
         self._publish()
 
-    def _recover_index(self) -> list[str]:
-        """Cut a torn last line, and remove files that no line names: no byte of theirs was ever published."""
-        files = self._journal.files(self.record.name)
-        path = self.directory / "index"
-        whole = sum(len(index_line(file)) for file in files)
-        if path.stat().st_size != whole:
-            fd = self._disk.open(path)
-            try:
-                self._disk.truncate(fd, whole)
-            finally:
-                self._disk.close(fd)
-        for found in sorted(self.directory.iterdir()):
-            if is_binlog_name(found.name) and found.name not in files:
-                self._disk.remove(found)
+    def _remove_unlisted(self, files: list[str]) -> None:
+        """Remove what a crash left behind: an empty file of a rotation, or files that retention had forgotten.
+
+        Rotation lists a file before its first byte and retention takes the oldest, so any other unlisted file means
+        that the index lost lines: then nothing is touched.
+        """
         for file in files:
             if not (self.directory / file).exists():
                 raise damaged(self.directory / file, 0, "the file is gone")
-        return files
+        for found in sorted(self.directory.iterdir()):
+            if not is_binlog_name(found.name) or found.name in files:
+                continue
+            if found.stat().st_size and not (files and file_number(found.name) < file_number(files[0])):
+                raise damaged(self.directory / "index", 0, f"{found.name} is not listed and not empty")
+            self._disk.remove(found)
 
     def _recover_file(self, files: list[str], published: Published | None) -> None:
         self.file = files[-1]

@@ -23,7 +23,7 @@ from farshore_agent.mysql.seed.errors import (
     StatementFailed,
 )
 from farshore_agent.mysql.seed.meter import Meter
-from farshore_agent.mysql.seed.relay import Copied, copy_long_rows, copy_piece
+from farshore_agent.mysql.seed.relay import Copied, copy_piece
 from farshore_agent.mysql.seed.servers import Server, explained, kill_ids
 from farshore_agent.mysql.seed.session import NullRow, Session
 from farshore_agent.mysql.seed.table_ddl import constraint_name, key_name
@@ -59,6 +59,8 @@ class Loader:
         self._board = board
         self._meter = meter
         self._settings = settings
+        self.types_lost: dict[str, int] = {}
+        """Tables with values inside JSON documents whose inner type could not be carried, and how many."""
         self._failure: BaseException | None = None
         self._guard = threading.Lock()
 
@@ -126,10 +128,7 @@ class Loader:
             reader = self._epoch.take()
             tally = _Tally(self._meter, task.work.label)
             try:
-                if long_rows:
-                    copied = copy_long_rows(reader, writer, layout, task.piece, tally.moved)
-                else:
-                    copied = copy_piece(reader, writer, layout, task.piece, tally.moved)
+                copied = copy_piece(reader, writer, layout, task.piece, tally.moved, long_rows=long_rows)
             except NullRow:
                 tally.undo()
                 layout, long_rows = layout.with_tokens(), True
@@ -138,7 +137,7 @@ class Loader:
             except (ConnectionLost, StatementFailed) as error:
                 tally.undo()
                 self._judge(error, left)
-                if long_rows or (isinstance(error, ConnectionLost) and error.side == "source"):
+                if isinstance(error, ConnectionLost) and error.side == "source":
                     self._epoch.lose(reader)
                 else:
                     self._recover(reader)
@@ -146,6 +145,10 @@ class Loader:
             else:
                 self._epoch.give_back(reader)
                 tally.settle(copied)
+                if copied.types_lost:
+                    with self._guard:
+                        known = self.types_lost.get(task.work.label, 0)
+                        self.types_lost[task.work.label] = known + copied.types_lost
                 return writer
         raise SeedTransient(f"{task.piece.label} was cut off {self._settings.chunk_tries} times")
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from farshore_agent.mysql.accounts import AccountKind, missing_in
 from farshore_agent.mysql.seed.errors import SeedPermanent, TargetHoldsData
 from farshore_agent.mysql.seed.footprint import Footprint, read_footprint
 from farshore_agent.mysql.seed.inspect import (
@@ -60,6 +61,8 @@ def prepare(
 
     Raises SeedPermanent, TargetHoldsData among them, with nothing changed.
     """
+    _require_rights(source, AccountKind.REPLICATION)
+    _require_rights(target, AccountKind.ADMIN)
     source_facts, target_facts = read_facts(source), read_facts(target)
     remarks = check_pair(source_facts, target_facts, not_innodb(source, settings))
     kill_left_behind(target)
@@ -85,6 +88,19 @@ def prepare(
         skipped=tuple(each for each in accounts_of(source) if _left_alone(each, skip)),
         remarks=remarks,
     )
+
+
+def _require_rights(session: Session, kind: AccountKind) -> None:
+    """Refuse an account that lacks a right: without TRIGGER, say, triggers would be missing in silence."""
+    login = login_of(session)
+    grants = [row[0] for row in session.ask("SHOW GRANTS").names()]
+    missing = missing_in(grants, kind, user=login.user, host=login.host)
+    if missing:
+        names = ", ".join(each.privilege for each in missing)
+        raise SeedPermanent(
+            f"the account {login} of the {session.side} lacks {names}",
+            hint=f"on the {session.side}: " + "; ".join(each.grant for each in missing),
+        )
 
 
 def _left_alone(account: Account, skip: tuple[Account, ...]) -> bool:

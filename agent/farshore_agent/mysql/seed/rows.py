@@ -145,12 +145,14 @@ class RowFormat:
         """Return the SELECT of the bare values, for rows too long for one string; `join` makes rows of them."""
         return f"SELECT {','.join(self.octets(column) for column in self.columns)} FROM {self._from()}{where}"
 
-    def digest(self, where: str = "") -> str:
+    def digest(self, where: str = "", *, typed: bool = True) -> str:
         """Return the SELECT of count and hash of all values, generated ones too, to compare the two sides with.
 
-        Each value is hashed alone, so that neither a separator inside a value nor max_allowed_packet matters.
+        Each value is hashed alone, so that neither a separator inside a value nor max_allowed_packet matters. With
+        `typed` the types of the values inside JSON documents count too.
         """
-        values = [f"IFNULL(SHA2({self._digested(column)}, 256), '-')" for column in (*self.columns, *self.generated)]
+        columns = (*self.columns, *self.generated)
+        values = [f"IFNULL(SHA2({self._digested(column, typed)}, 256), '-')" for column in columns]
         row = f"SHA2(CONCAT_WS(',', {', '.join(values)}), 256)"
         # Sums, unlike XOR, also see two equal rows come or go.
         sums = ", ".join(f"SUM(CAST(CONV(SUBSTR(h, {at}, 15), 16, 10) AS DECIMAL(20)))" for at in (1, 16, 31, 46))
@@ -199,11 +201,11 @@ class RowFormat:
             return f"CAST({value} AS BINARY)"
         return value
 
-    def _digested(self, column: Column) -> str:
+    def _digested(self, column: Column, typed: bool) -> str:
         value = self.octets(column)
         if column.data_type in ("enum", "set"):
             return f"CAST({sql.name(column.name)} AS UNSIGNED)"  # an ENUM's error value shows as '', as a label may
-        if column.data_type == "json":
+        if column.data_type == "json" and typed:
             return f"CONCAT({value}, {', '.join(json_types(column.name))})"
         return value
 

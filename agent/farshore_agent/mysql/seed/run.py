@@ -1,7 +1,7 @@
 """A whole seed from beginning to end: the order of its steps, and what is started over when something breaks.
 
-    check both sides, close the target -> [ empty it -> snapshot -> rows and keys ] -> foreign keys, views and the
-    rest -> accounts -> equal? -> history
+    check both sides, close the target -> [ empty it -> snapshot -> rows and keys ] -> foreign keys -> accounts ->
+    views and other programs -> equal? -> history
 
 What stands in brackets is repeated with a new snapshot when the old one is lost, a bounded number of times.
 """
@@ -114,6 +114,7 @@ class _Copied:
     time_zones: tuple[KeptRows, ...]
     gtid_executed: str
     lock_held_seconds: float
+    types_lost: dict[str, int]
 
 
 class _Seed:
@@ -162,7 +163,7 @@ class _Seed:
             epochs=self.epochs,
             lock_held_seconds=copied.lock_held_seconds,
             skipped_accounts=prepared.skipped,
-            remarks=(*prepared.remarks, *remarks),
+            remarks=(*prepared.remarks, *remarks, *_types_lost(copied.types_lost)),
         )
 
     # -- the part that a lost snapshot repeats ---------------------------------------------------------------------
@@ -229,7 +230,7 @@ class _Seed:
             self.meter.expect(work.label, rows=work.rows_estimate, bytes=work.bytes_estimate)
         self.meter.enter(Phase.TABLES)
         started = self._on_target(lambda writer: self._make_tables(writer, catalogue, works))
-        Loader(
+        loader = Loader(
             source=self.source,
             target=self.target,
             open_writer=lambda: self._open(self.target),
@@ -237,7 +238,8 @@ class _Seed:
             board=Board(works),
             meter=self.meter,
             settings=self.settings,
-        ).run(rows_done=lambda: self._leave_source(epoch, catalogue))
+        )
+        loader.run(rows_done=lambda: self._leave_source(epoch, catalogue))
         self._on_target(lambda writer: count_again(writer, works, self.meter, started))
         return _Copied(
             catalogue=catalogue,
@@ -246,6 +248,7 @@ class _Seed:
             time_zones=time_zones,
             gtid_executed=epoch.gtid_executed,
             lock_held_seconds=epoch.held_seconds,
+            types_lost=dict(loader.types_lost),
         )
 
     def _make_tables(self, writer: Session, catalogue: Catalogue, works: tuple[TableWork, ...]) -> int:
@@ -281,13 +284,10 @@ class _Seed:
     # -- what follows, each step repeatable ----------------------------------------------------------------------
 
     def _finish(self, prepared: Prepared, copied: _Copied) -> tuple[Remark, ...]:
-        self.meter.enter(Phase.OBJECTS)
         self._on_target(lambda writer: add_foreign_keys(writer, copied.works))
         self._on_target(lambda writer: write_time_zones(writer, copied.time_zones))
-        remarks = self._on_target(lambda writer: self._create_programs(writer, copied.catalogue))
+        remarks = self._on_target(lambda writer: self._write_objects(writer, prepared, copied))
         invalid = tuple(remark.subject for remark in remarks)
-        self.meter.enter(Phase.ACCOUNTS)
-        self._on_target(lambda writer: self._write_accounts(writer, prepared, copied))
         self.meter.enter(Phase.FINISH)
         self._on_target(lambda writer: self._compare(writer, copied.catalogue, invalid))
         orphans = self._on_target(_orphan_definers)
@@ -297,9 +297,16 @@ class _Seed:
         self.meter.report()
         return (*remarks, *orphans)
 
-    def _create_programs(self, writer: Session, catalogue: Catalogue) -> tuple[Remark, ...]:
-        drop_programs(writer, catalogue)
-        return create_programs(writer, catalogue, self._is_invalid)
+    def _write_objects(self, writer: Session, prepared: Prepared, copied: _Copied) -> tuple[Remark, ...]:
+        """Accounts, then what belongs to them: a view that calls a function is refused while that has no definer.
+
+        What an interrupted try made goes first, because with a routine its grants are dropped.
+        """
+        self.meter.enter(Phase.ACCOUNTS)
+        drop_programs(writer, copied.catalogue)
+        self._write_accounts(writer, prepared, copied)
+        self.meter.enter(Phase.OBJECTS)
+        return create_programs(writer, copied.catalogue, self._is_invalid)
 
     def _is_invalid(self, view: Program) -> bool:
         """Whether a view cannot be used on the source either."""
@@ -360,3 +367,15 @@ def _orphan_definers(writer: Session) -> tuple[Remark, ...]:
     names = ", ".join(row[0] for row in rows)
     message = "definers of routines, triggers, events or views that have no account on the target"
     return (Remark(code="definer_missing", subject=names, message=message),)
+
+
+def _types_lost(tables: dict[str, int]) -> tuple[Remark, ...]:
+    return tuple(
+        Remark(
+            code="json_type_lost",
+            subject=table,
+            message=f"{count} values inside JSON documents arrived with their text but not with their inner type "
+            "(TIMESTAMP became DATETIME; BLOB and BIT of columns became strings)",
+        )
+        for table, count in sorted(tables.items())
+    )

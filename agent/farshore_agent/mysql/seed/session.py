@@ -128,13 +128,18 @@ class Session:
             raise self._translated(error, statement) from error
 
     def rows(self, statement: str) -> Iterator[tuple[bytes | None, ...]]:
-        """Run a SELECT and yield its rows one by one as they arrive; only the current row is in memory."""
+        """Run a SELECT and yield its rows one by one as they arrive; only the current row is in memory.
+
+        When the caller stops in the middle, `drop_rows` makes the session usable again.
+        """
         self.send(statement)
         try:
             columns = self._columns()
+            self._unfinished = RowFramer()
             while True:
                 packet = self._link._read_packet()
                 if packet.is_eof_packet():
+                    self._unfinished = None
                     return
                 yield tuple(packet.read_length_coded_string() for _ in range(columns))
         except (pymysql.err.MySQLError, OSError) as error:
@@ -307,6 +312,7 @@ class Session:
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
 
     def _translated(self, error: Exception, statement: str | bytes) -> ConnectionLost | StatementFailed:
+        self._unfinished = None
         code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
         if isinstance(error, pymysql.err.MySQLError) and code not in LOST_CODES:
             return self._failed(code, str(error.args[1]) if len(error.args) > 1 else "", statement)

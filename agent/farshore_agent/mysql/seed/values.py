@@ -62,8 +62,8 @@ class Phase(StrEnum):
     SNAPSHOT = "snapshot"
     TABLES = "tables"
     KEYS = "keys"
-    OBJECTS = "objects"
     ACCOUNTS = "accounts"
+    OBJECTS = "objects"
     FINISH = "finish"
 
 
