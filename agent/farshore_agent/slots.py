@@ -7,7 +7,8 @@ after it, unsynced: where it survived and the slot that it names did not, the fi
 never taken for the newest. It knows nothing of what is kept; readers in other processes need no lock.
 
 Layout: slot 0, slot 1 (`SLOT_BYTES` each, or more where a record did not fit), then `MARK_BYTES` of mark. Each begins
-with one line `farshore-record FORMAT SEQUENCE LENGTH SHA256` and goes on with LENGTH bytes of JSON.
+with one line `farshore-record FORMAT SEQUENCE LENGTH SHA256` and goes on with LENGTH bytes of JSON. The checksum covers
+the size of the slots too: a file that was cut short does not pass for a smaller one.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from farshore_schema.errors import Permanent
 FORMAT: Final = 1
 SLOT_BYTES: Final = 8192
 MARK_BYTES: Final = 512
+HEAD_SPARE_BYTES: Final = 64  # the header's numbers grow
 SLOT_BYTES_MAX: Final = 4 * 1024 * 1024
 READS_MAX: Final = 5  # tries of a reader that meets a writer half-way
 _MAGIC: Final = b"farshore-record"
@@ -75,10 +77,10 @@ def read(path: Path) -> Layout | None:
 def parse(raw: bytes, path: Path) -> Layout:
     """Return the newest content of a file's bytes; raises as `read` does. `path` only names it."""
     slot_bytes = (len(raw) - MARK_BYTES) // 2
-    if slot_bytes <= 0 or len(raw) != 2 * slot_bytes + MARK_BYTES:
+    if slot_bytes < SLOT_BYTES or len(raw) != 2 * slot_bytes + MARK_BYTES:
         raise durable.corrupt(path, "is not of the size that was written")
-    slots = [_content(raw[number * slot_bytes : (number + 1) * slot_bytes], path) for number in (0, 1)]
-    mark = _content(raw[2 * slot_bytes :], path)
+    slots = [_content(raw[number * slot_bytes : (number + 1) * slot_bytes], slot_bytes, path) for number in (0, 1)]
+    mark = _content(raw[2 * slot_bytes :], slot_bytes, path)
     newest = max((content.sequence, number) for number, content in enumerate(slots) if content) if any(slots) else None
     if newest is None or (mark is not None and mark.sequence > newest[0]):
         raise durable.corrupt(path, "does not match its checksum")
@@ -104,6 +106,10 @@ class SlotFile:
         if found is None:
             return None
         self._at = found
+        try:
+            self._sync()  # before the other slot is touched: what was found may be in the page cache alone
+        except OSError as error:
+            raise durable.unwritable(self.path, error) from error
         self.save(found.content.body)
         return found.content.body
 
@@ -120,12 +126,19 @@ class SlotFile:
         except OSError as error:
             raise durable.unwritable(self.path, error) from error
 
+    def _sync(self) -> None:
+        handle = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            os.fdatasync(handle)
+        finally:
+            os.close(handle)
+
     def _fits(self, body: dict[str, object]) -> bool:
-        return self._at is not None and len(_encoded(0, body)) + 64 <= self._at.slot_bytes
+        return self._at is not None and len(_encoded(0, body, 0)) + HEAD_SPARE_BYTES <= self._at.slot_bytes
 
     def _overwrite(self, at: Layout, body: dict[str, object], *, sync: bool) -> None:
         sequence, slot = at.content.sequence + 1, 1 - at.slot
-        raw = _encoded(sequence, body)
+        raw = _encoded(sequence, body, at.slot_bytes)
         handle = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             self._fault("begun")
@@ -138,7 +151,7 @@ class SlotFile:
                 return  # `_at` stays: the next write goes to the same slot, over this one
             os.fdatasync(handle)
             self._fault("synced")
-            _write(handle, _encoded(sequence, {}), 2 * at.slot_bytes)
+            _write(handle, _encoded(sequence, {}, at.slot_bytes), 2 * at.slot_bytes)
             self._fault("marked")
         finally:
             os.close(handle)
@@ -147,30 +160,31 @@ class SlotFile:
     def _make(self, body: dict[str, object]) -> None:
         """Write the file anew, as a whole: the first time, and when the content has outgrown its slots."""
         sequence = self._at.content.sequence + 1 if self._at is not None else 1
-        raw = _encoded(sequence, body)
+        needed = len(_encoded(sequence, body, 0)) + HEAD_SPARE_BYTES
         slot_bytes = SLOT_BYTES
-        while slot_bytes < len(raw) + 64:
+        while slot_bytes < needed:
             slot_bytes *= 2
         if slot_bytes > SLOT_BYTES_MAX:
-            raise durable.corrupt(self.path, f"would need {len(raw)} bytes")
+            raise durable.corrupt(self.path, f"would need {needed} bytes")
+        raw = _encoded(sequence, body, slot_bytes)
         durable.make_directory(self.path.parent)
         # Every block is written once, so that no later write has to allocate one.
-        whole = raw.ljust(2 * slot_bytes, b"\0") + _encoded(sequence, {}).ljust(MARK_BYTES, b"\0")
+        whole = raw.ljust(2 * slot_bytes, b"\0") + _encoded(sequence, {}, slot_bytes).ljust(MARK_BYTES, b"\0")
         durable.replace(self.path, whole)
         self._fault("made")
         self._at = Layout(slot_bytes, 0, Content(sequence, body))
 
 
-def _encoded(sequence: int, body: dict[str, object]) -> bytes:
+def _encoded(sequence: int, body: dict[str, object], slot_bytes: int) -> bytes:
     text = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
-    return b"%s %d %d %d %s\n%s" % (_MAGIC, FORMAT, sequence, len(text), _digest(sequence, text), text)
+    return b"%s %d %d %d %s\n%s" % (_MAGIC, FORMAT, sequence, len(text), _digest(sequence, text, slot_bytes), text)
 
 
-def _digest(sequence: int, text: bytes) -> bytes:
-    return hashlib.sha256(b"%d:%s" % (sequence, text)).hexdigest().encode()
+def _digest(sequence: int, text: bytes, slot_bytes: int) -> bytes:
+    return hashlib.sha256(b"%d:%d:%s" % (slot_bytes, sequence, text)).hexdigest().encode()
 
 
-def _content(raw: bytes, path: Path) -> Content | None:
+def _content(raw: bytes, slot_bytes: int, path: Path) -> Content | None:
     """Return what a slot or the mark holds, None when it is empty or torn; raises for a newer format."""
     line, newline, rest = raw.partition(b"\n")
     words = line.split(b" ")
@@ -185,7 +199,7 @@ def _content(raw: bytes, path: Path) -> Content | None:
     if len(words) != 5 or not (words[2].isdigit() and words[3].isdigit()):
         return None
     sequence, text = int(words[2]), rest[: int(words[3])]
-    if words[4] != _digest(sequence, text):
+    if words[4] != _digest(sequence, text, slot_bytes):
         return None
     body = json.loads(text)
     return Content(sequence, body) if isinstance(body, dict) else None

@@ -231,8 +231,9 @@ class AgentSessions:
         """Look for sessions that went silent; called about once a second."""
         for each in tuple(self._live()):
             silent = self._sightings.silent_seconds(each.number)
-            if silent > DEAD_SECONDS:
-                error = Transient("timeout", f"the agent said nothing for {silent:.0f} s")
+            mute = self._sightings.now() - each.heard
+            if mute > DEAD_SECONDS:
+                error = Transient("timeout", f"the agent said nothing for {mute:.0f} s")
                 each.end(error.body(), retry_seconds=REDIAL_SECONDS)
             elif STALE_SECONDS < silent <= STALE_SECONDS + 1.5:
                 for seat in self._sightings.of(each.number):
@@ -257,7 +258,7 @@ class AgentSessions:
         conversation = Conversation(
             self._sightings.opened(), agent=identity.agent, embedded=identity.embedded, due=self._directory.assignment
         )
-        conversation.sites = frozenset(hello.sites)
+        conversation.sites, conversation.heard = frozenset(hello.sites), self._sightings.now()
         conversation.version, conversation.probe_ports = hello.agent_version, dict(hello.probe_ports)
         self._begin(conversation)
         return conversation
@@ -329,6 +330,7 @@ class AgentSessions:
         while conversation.open:
             text = await wire.receive_text()
             async with self._ear:
+                conversation.heard = self._sightings.now()
                 message = _parse(text)
                 if not isinstance(message, Report | Measured | Alive):
                     self._take(conversation, message)

@@ -48,6 +48,7 @@ class Conversation:
         self.version = ""  # of the agent, as its hello said
         self.probe_ports: Mapping[str, int] = {}  # site -> port of its role probe
         self.open = True
+        self.heard = 0.0  # clock seconds of the newest message, whatever it said
         self._due = due
         self._assignments: dict[Seat, Unassign | None] = {}  # None: ask `due` for the newest assignment
         self._others: deque[Command | Inspect | Welcome] = deque()

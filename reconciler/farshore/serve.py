@@ -73,10 +73,10 @@ async def _serve(settings: Settings, clock: Clock, store: TimedStore, metrics: M
     )
     app = create_app(services)
     with contextlib.ExitStack() as sockets:
-        doors = [Door(app, settings, sockets.enter_context(_bound(settings.host, settings.port)))]
+        doors = [Door(app, settings, sockets.enter_context(listening(settings.host, settings.port)))]
         if settings.tls_cert is not None:
             # A certificate names the machine, not its loopback address: what runs here comes in by a door of its own.
-            doors.append(Door(app, settings, sockets.enter_context(_bound(LOOPBACK, 0)), tls=False))
+            doors.append(Door(app, settings, sockets.enter_context(listening(LOOPBACK, 0)), tls=False))
         url = f"http://{LOOPBACK}:{doors[-1].port}" if settings.tls_cert else settings.url(doors[0].port)
         agent = EmbeddedAgent(url=url, directory=settings.directory / AGENT_FOLDER, credential=credential, clock=clock)
         await _run(settings, supervisor, doors, agent, url, services.ending)
@@ -128,7 +128,7 @@ def _sources(supervisor: Supervisor) -> Sources:
 
 
 @contextlib.contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
+def listening(host: str, port: int) -> Iterator[socket.socket]:
     """Yield a listening socket; raise Permanent("invalid_request") when the address cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

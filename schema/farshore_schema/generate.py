@@ -1,4 +1,4 @@
-"""Write the JSON Schemas of the declared documents to schema/json, for editors; `--check` only compares.
+"""Write what is generated: schema/json for editors, docs/errors.md; `--check` only compares.
 
 python -m farshore_schema.generate [--check]
 """
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from farshore_schema import errors_page
 from farshore_schema.documents import DOCUMENT, MySQLPair, Site
 
 FOLDER = Path(__file__).resolve().parents[1] / "json"
@@ -36,10 +37,15 @@ def stale(folder: Path = FOLDER) -> list[str]:
     return sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
 
 
+def stale_page(page: Path = errors_page.PAGE) -> list[str]:
+    """Return the name of the errors page when it is not what the table says now."""
+    return [] if page.is_file() and page.read_text() == errors_page.text() else [page.name]
+
+
 def main(arguments: list[str]) -> int:
     """Write, or compare; return the exit code."""
     if arguments == ["--check"]:
-        names = stale()
+        names = stale() + stale_page()
         if names:
             print(f"not current: {', '.join(names)}; run: python -m farshore_schema.generate", file=sys.stderr)
         return 1 if names else 0
@@ -51,6 +57,7 @@ def main(arguments: list[str]) -> int:
         path.unlink()
     for name, schema in schemas().items():
         (FOLDER / name).write_text(text_of(schema))
+    errors_page.PAGE.write_text(errors_page.text())
     return 0
 
 

@@ -139,7 +139,17 @@ class PaperAgent:
         self.random = random.Random(site)
 
     async def run(self, changes_per_second: float) -> None:
-        """Speak until cancelled."""
+        """Speak until cancelled; dial again when the line breaks."""
+        while True:
+            self.sequence = 0
+            self.reports.clear()
+            try:
+                await self._dial(changes_per_second)
+            except (OSError, websockets.WebSocketException) as error:
+                print(f"{self.site}: {error}", file=sys.stderr)
+            await asyncio.sleep(REPORT_SECONDS)
+
+    async def _dial(self, changes_per_second: float) -> None:
         headers = {"Authorization": f"Bearer {self.token}"}
         async with websockets.connect(self.url, additional_headers=headers, max_size=None, compression=None) as socket:
             await socket.send(Hello(agent=self.site, agent_version="0", sites=(self.site,)).model_dump_json())

@@ -93,6 +93,7 @@ class Reconciler:
         agent = self.stage.agent_of(command.side)
         if agent is None or agent.number not in self.lines:
             return False
+        self.stage.show(f"{self.number} sends {command.step} {command.side} {command.epoch}, token {command.token}")
         self.stage.carry(agent, partial(agent.command, command))
         return True
 
@@ -282,6 +283,7 @@ class Agent:
     def answered(self, result: Result) -> None:
         """Send an outcome up the line, if there is one."""
         line = self.line
+        self.stage.show(f"{result.side} answers {result.state} {result.error.code if result.error else ''} {result.intent}")
         if line is not None:
             self.stage.carry(self, partial(line.heard, partial(line.answered, result)))
 

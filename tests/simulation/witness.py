@@ -4,7 +4,7 @@ It keeps its own copies and looks at databases, records and the store directly; 
 expect. Findings are collected, not raised: the product's own nets must not catch them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from farshore.store import Change, Put, keys
@@ -28,8 +28,8 @@ class Asked(NamedTuple):
 class Witness:
     """Everything that was promised to people and clients of one pair."""
 
-    def __init__(self, world: FakeWorld) -> None:
-        self.world = world
+    def __init__(self, world: FakeWorld, show: Callable[[str], None]) -> None:
+        self.world, self.show = world, show
         self.wrong: list[str] = []
         self.preferred: Side = "a"
         self.overwrite = False
@@ -46,7 +46,8 @@ class Witness:
 
     def blame(self, what: str) -> None:
         """Note a broken promise."""
-        if len(self.wrong) < 10:
+        if what not in self.wrong and len(self.wrong) < 10:
+            self.show(f"WRONG {what}")
             self.wrong.append(what)
 
     # ---- what the product makes durable
@@ -68,10 +69,12 @@ class Witness:
         if record.token < old.token or record.epoch < old.epoch or record.fenced_epoch < old.fenced_epoch:
             self.blame(f"I6: the durable record of {side} went back from {old} to {record}")
         self.records[side] = record
+        self.show(f"record of {side}: {record._replace(intents=())}")
 
     def _operation(self, change: Change, by_loop: bool) -> None:
         if not isinstance(change, Put):
             self.operation = None
+            self.show("the operation ended")
             return
         view = OperationView.model_validate_json(change.value)
         new = self.operation is None or self.operation.id != view.id
@@ -82,6 +85,7 @@ class Witness:
         if not new and self.operation is not None and by_loop and self.operation.consent != view.consent:
             self._completed_consent(self.operation, view)
         self.operation = view
+        self.show(f"{view.verb} {view.id} {view.state} {view.label} {view.waiting_for}")
 
     def _completed_consent(self, old: OperationView, new: OperationView) -> None:
         """A consent may be completed with the first server that is seen, and never change otherwise (R9)."""
@@ -96,6 +100,7 @@ class Witness:
         old, new = self.role, RoleRecord.model_validate_json(change.value)
         self.role = new
         self.decisions += 1
+        self.show(f"decided {new.active} {new.epoch} {new.evidence}")
         if new.epoch % 2 or (old is not None and new.epoch <= old.epoch):
             self.blame(f"the store decided epoch {new.epoch} after {old.epoch if old else 0}")
         if old is None:

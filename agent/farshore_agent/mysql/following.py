@@ -14,6 +14,7 @@ from farshore_agent.mysql import channel, durability, persisted, settings_record
 from farshore_agent.mysql.clients import clients, kill
 from farshore_agent.mysql.connections import Session
 from farshore_agent.mysql.ground import Ground, ServerFacts, own_facts, peer_facts
+from farshore_agent.mysql.journal.gtid import GNO_MAX, GtidSet
 from farshore_agent.mysql.journal.state import Mode
 from farshore_agent.mysql.journaling import stopped_error
 from farshore_agent.mysql.notes import StreamNote
@@ -34,7 +35,7 @@ def stream(ground: Ground, epoch: int) -> None:
     with ground.own.session() as session:
         own = own_facts(ground, session)
         _close(ground, session)
-        note = _joined(ground, epoch) or _note(ground, epoch, own, peer_facts(ground, own), session.local_host)
+        note = _joined(ground, epoch) or _join(ground, epoch, own, session.local_host)
         ground.journal.open(note)
         apply(ground, session, note, own)
         if not note.joined:
@@ -48,7 +49,7 @@ def prepare(ground: Ground, epoch: int) -> None:
     with ground.own.session() as session:
         own = own_facts(ground, session)
         there = peer_facts(ground, own, own_is_active=True)
-        note = _known(ground, epoch, there.server) or _fresh(epoch, own, there, session.local_host)
+        note = _known(ground, epoch, there.server) or _fresh(epoch, _all_own(own), there, session.local_host)
         ground.notes.save_stream(note)
         ground.journal.open(note)
         ground.journal.await_segment(lambda: False)
@@ -118,17 +119,32 @@ def _known(ground: Ground, epoch: int, source: str) -> StreamNote | None:
     return note if note is not None and (note.epoch, note.source_uuid) == (epoch, source) else None
 
 
-def _note(ground: Ground, epoch: int, own: ServerFacts, there: ServerFacts, listen_host: str) -> StreamNote:
+def _join(ground: Ground, epoch: int, own: ServerFacts, listen_host: str) -> StreamNote:
     """Return the note of a stream that is to be joined now, once nothing here contradicts it."""
+    there = peer_facts(ground, own)
     if not own.executed.issubset(there.executed):
         raise _diverged(ground, own, there)
-    note = _known(ground, epoch, there.server) or _fresh(epoch, own, there, listen_host)
+    note = _known(ground, epoch, there.server) or _fresh(epoch, own.executed, there, listen_host)
     ground.notes.save_stream(note)
     return note
 
 
-def _fresh(epoch: int, own: ServerFacts, there: ServerFacts, listen_host: str) -> StreamNote:
-    return StreamNote(epoch=epoch, source_uuid=there.server, start_gtid_set=str(own.executed), listen_host=listen_host)
+def _fresh(epoch: int, held: GtidSet, there: ServerFacts, listen_host: str) -> StreamNote:
+    return StreamNote(epoch=epoch, source_uuid=there.server, start_gtid_set=str(held), listen_host=listen_host)
+
+
+def _all_own(own: ServerFacts) -> GtidSet:
+    """Return what the active side never needs from its standby: what it has, and all it will ever commit itself.
+
+    Without the second part a standby without log_replica_updates could not be dialled under load: what it applied since
+    we looked counts as purged there.
+    """
+    held = own.executed.copy()
+    uuid = bytes.fromhex(own.server.replace("-", ""))
+    tags = {key[1] for key, _, _ in own.executed.intervals() if key[0] == uuid}
+    for tag in {"", *tags}:
+        held.add_interval((uuid, tag), 1, GNO_MAX + 1)
+    return held
 
 
 def _diverged(ground: Ground, own: ServerFacts, there: ServerFacts) -> Permanent:

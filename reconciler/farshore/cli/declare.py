@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from farshore_schema.validate import read_documents
 
 from farshore.cli import api
 from farshore.cli.roles import follow
 from farshore.cli.terminal import Output, out
 from farshore_schema.documents import Site
 from farshore_schema.errors import FarshoreError, Refused
+from farshore_schema.validate import read_documents
 
 File = Annotated[str, typer.Argument(help="YAML or JSON file with documents, or - for standard input.")]
 

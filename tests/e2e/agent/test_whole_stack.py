@@ -188,6 +188,6 @@ def test_a_killed_embedded_agent_is_started_again_and_takes_up_its_sides(stack: 
     first = stack.agent()
     os.kill(first.pid, signal.SIGKILL)
     eventually(lambda: stack.agent().alive and stack.agent() != first, "the next agent")
-    records = list((stack.directory / "agent" / "sides").rglob("record.json"))
+    records = list((stack.directory / "agent" / "sides").rglob("record"))
     assert len(records) == 2
     eventually(lambda: all(stack.call("GET", "/v1/pairs/orders/observed")[side] for side in ("a", "b")), "both reports")

@@ -7,6 +7,7 @@ import pytest
 from tests.e2e.mysql.sites import Pair
 from tests.testbed.load import Load, LoadSize, prepare, verify
 from tests.testbed.mysql import MySQLServer
+from tests.testbed.waiting import wait_until
 
 pytestmark = pytest.mark.mysql
 
@@ -30,11 +31,10 @@ def test_no_acknowledged_transaction_is_lost_there_and_back_again(pair: Pair) ->
     with Load(pair.sites.directory, host=at.host, port=at.port, user=USER, password=PASSWORD, size=size) as load:
         for _ in range(ROUNDS):
             seen_before = len([each for each in load.records() if each.outcome == "ok"])
-            receipt = pair.switch()
+            pair.switch()
             at = servers[pair.active]
             load.redirect(at.host, at.port)
             pair.follow()
-            assert receipt.position == str(receipt.position)
             pair.seen(pair.standby, lambda seen: seen.receiving and seen.applying, "it follows")
             _await_more(load, seen_before)
         records = load.stop()
@@ -68,7 +68,8 @@ def test_a_promotion_is_durable_and_writes_no_transaction_of_ours(pair: Pair) ->
     durable = [(1, 1, 0, 0)]
     question = "SELECT @@sync_binlog, @@innodb_flush_log_at_trx_commit, @@read_only, @@super_read_only"
     assert target.query(question) == durable
-    target.restart()
+    target.kill()
+    target.start()
     assert target.query(question) == durable
     assert pair.sites.write(pair.active, "after-the-restart")
     pair.follow()
@@ -119,8 +120,6 @@ def test_an_abort_reopens_the_old_side_and_ends_the_prepared_stream(pair: Pair) 
 
 def _await_more(load: Load, before: int) -> None:
     """Wait until clients got an OK after the switch."""
-    from tests.testbed.waiting import wait_until
-
     wait_until(
         lambda: len([each for each in load.records() if each.outcome == "ok"]) > before + 50,
         "clients write on the new side",

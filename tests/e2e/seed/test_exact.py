@@ -76,13 +76,14 @@ def test_json_keeps_the_types_inside(filled: Sites, seeded: SeedResult) -> None:
     """DECIMAL, DATE, TIME, DATETIME and binary values in documents are of the same type on both sides."""
     question = (
         "SELECT id, JSON_TYPE(j), JSON_TYPE(k), JSON_TYPE(j->'$.price'), JSON_TYPE(j->'$.a.z'), "
-        "JSON_TYPE(j->'$.a.b[1]'), JSON_TYPE(j->'$.bb[1][0]'), JSON_TYPE(j->'$.\"\"'), JSON_TYPE(j->'$.\"ё\"'), JSON_TYPE(j->'$[1]'), "
-        "JSON_TYPE(j->'$.d'), JSON_TYPE(j->'$.s'), JSON_STORAGE_SIZE(j), JSON_STORAGE_SIZE(k) FROM shop.typed_docs "
+        "JSON_TYPE(j->'$.a.b[1]'), JSON_TYPE(j->'$.bb[1][0]'), JSON_TYPE(j->'$.\"\"'), "
+        "JSON_TYPE(j->'$.\"ё\"'), JSON_TYPE(j->'$[1]'), "
+        "JSON_TYPE(j->'$.d'), JSON_TYPE(j->'$.s') FROM shop.typed_docs "
         "ORDER BY id"
     )
     there = filled.tokyo.query(question)
     assert there == filled.osaka.query(question)
-    found = {kind for row in there for kind in row[1:-2]}
+    found = {kind for row in there for kind in row[1:]}
     assert found >= {"DECIMAL", "DATE", "TIME", "DATETIME", "BLOB", "DOUBLE", "STRING"}
 
 

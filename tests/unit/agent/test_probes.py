@@ -133,7 +133,7 @@ async def test_a_damaged_record_answers_503_and_says_so(probe: Probe) -> None:
     """A record that cannot be trusted is no yes."""
     probe.keeper.save(ACTIVE._replace(receipt=Receipt("b", 2, "p")))
     assert (await probe.primary()).status == 200
-    probe.keeper.path.write_bytes(probe.keeper.path.read_bytes().replace(b'"epoch": 2', b'"epoch": 3'))
+    probe.keeper.path.write_bytes(probe.keeper.path.read_bytes().replace(b'"epoch":2', b'"epoch":3'))
     answer = await probe.primary()
     assert (answer.status, "corrupt_record" in answer.reason) == (503, True)
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
+import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from farshore_agent import durable
-from farshore_agent.durable import WritePoint
-from farshore_agent.records import FileKeeper, read_record, side_directory
+from farshore_agent import durable, slots
+from farshore_agent.records import FileKeeper, encode, read_record, side_directory
+from farshore_agent.slots import SLOT_BYTES, WritePoint
 from farshore_schema.errors import FarshoreError, Permanent, Transient
 from farshore_schema.roles import Receipt, Record
 
@@ -21,6 +22,9 @@ OLD = Record(token=3, epoch=4, fenced_epoch=2, promoted_epoch=4, base="complete"
 NEW = OLD._replace(
     epoch=6, fenced_epoch=6, receipt=Receipt("a", 6, "uuid:1-9"), intents=("one", "two"), seeded_for="op1"
 )
+
+
+SECTOR = 512
 
 
 class Killed(BaseException):
@@ -36,7 +40,10 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     assert FileKeeper(tmp_path, "orders", "a").path.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize(("point", "survives"), [("written", OLD), ("synced", OLD), ("renamed", NEW)])
+@pytest.mark.parametrize(
+    ("point", "survives"),
+    [("begun", OLD), ("half", OLD), ("written", NEW), ("synced", NEW), ("marked", NEW)],
+)
 def test_a_crash_at_any_point_of_a_save_leaves_one_whole_record(
     tmp_path: Path, point: WritePoint, survives: Record
 ) -> None:
@@ -47,22 +54,107 @@ def test_a_crash_at_any_point_of_a_save_leaves_one_whole_record(
         if at == point:
             raise Killed
 
+    keeper = FileKeeper(tmp_path, "orders", "a")
+    keeper.load()
+    keeper = FileKeeper(tmp_path, "orders", "a", fault=fault)
+    keeper._file._at, keeper._durable, keeper._newest = slots.read(keeper.path), OLD, OLD  # loaded, without a save
     with pytest.raises(Killed):
-        FileKeeper(tmp_path, "orders", "a", fault=fault).save(NEW)
+        keeper.save(NEW)
     assert FileKeeper(tmp_path, "orders", "a").load() == survives
     FileKeeper(tmp_path, "orders", "a").save(NEW)
     assert FileKeeper(tmp_path, "orders", "a").load() == NEW
 
 
+@pytest.mark.parametrize("point", ["written", "synced", "renamed"])
+def test_a_crash_while_a_file_is_made_or_outgrown_leaves_one_whole_record(
+    tmp_path: Path, point: durable.WritePoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first record, and one too large for its slots, are written as a whole file: it is there or it is not."""
+    large = OLD._replace(receipt=Receipt("a", 4, "g" * 100_000))
+    FileKeeper(tmp_path, "orders", "b").save(OLD)
+    real = durable.replace
+
+    def killed(path: Path, raw: bytes) -> None:
+        def fault(at: durable.WritePoint) -> None:
+            if at == point:
+                raise Killed
+
+        real(path, raw, fault=fault)
+
+    monkeypatch.setattr(durable, "replace", killed)
+    for side, record in (("a", OLD), ("b", large)):
+        with pytest.raises(Killed):
+            FileKeeper(tmp_path, "orders", side).save(record)  # type: ignore[arg-type]
+    monkeypatch.setattr(durable, "replace", real)
+    made = point == "renamed"
+    assert FileKeeper(tmp_path, "orders", "a").load() == (OLD if made else Record())
+    assert FileKeeper(tmp_path, "orders", "b").load() == (large if made else OLD)
+    FileKeeper(tmp_path, "orders", "b").save(large)
+    FileKeeper(tmp_path, "orders", "b").save(NEW)
+    assert FileKeeper(tmp_path, "orders", "b").load() == NEW
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_power_cut_leaves_the_last_synced_record_or_the_one_being_written(tmp_path: Path, seed: int) -> None:
+    """Whatever subset of unsynced sectors reached the disk, the file reads as the last record that was acknowledged or
+    the one under way; it is never damaged and never older."""
+    dice = random.Random(seed)
+    images: list[tuple[bytes, bytes]] = []  # what is surely on disk, and what the page cache holds
+    keeper = FileKeeper(tmp_path, "orders", "a")
+    keeper.save(OLD)
+    path = keeper.path
+    synced, acknowledged = path.read_bytes(), OLD
+
+    def fault(at: WritePoint) -> None:
+        nonlocal synced
+        if at == "synced":
+            synced = path.read_bytes()
+        images.append((synced, path.read_bytes()))
+
+    keeper._file._fault = fault
+    for number in range(12):
+        images.clear()
+        if dice.random() < 0.4:
+            record = acknowledged._replace(intents=(*acknowledged.intents, f"intent-{number}")[-64:])
+        else:
+            record = acknowledged._replace(
+                epoch=acknowledged.epoch + 2, receipt=Receipt("a", 4, "g" * dice.randrange(3000))
+            )
+        keeper.save(record)
+        for before, after in images:
+            for _ in range(10):
+                cut = mixed(dice, before, after)
+                (tmp_path / "cut").write_bytes(cut)
+                found = read_record(tmp_path / "cut", "orders", "a")
+                assert found is not None
+                assert found._replace(intents=()) in (
+                    acknowledged._replace(intents=()),
+                    record._replace(intents=()),
+                )
+        if record._replace(intents=()) != acknowledged._replace(intents=()):
+            assert read_record(path, "orders", "a") == record
+        acknowledged = record
+
+
+def mixed(dice: random.Random, old: bytes, new: bytes) -> bytes:
+    """Return the old bytes with a random choice of the new ones' sectors."""
+    share = dice.choice([0.1, 0.5, 0.9])
+    return b"".join(
+        (new if dice.random() < share else old)[at : at + SECTOR] for at in range(0, max(len(old), len(new)), SECTOR)
+    )
+
+
 def test_a_save_that_failed_is_not_believed(tmp_path: Path) -> None:
-    """After a failed save the same keeper says what the disk says, not what it wanted to write."""
+    """After a failed save the same keeper says what is known to be on disk, not what it wanted to write."""
 
     def full(at: WritePoint) -> None:
         if at == "written":
             raise OSError(28, "No space left on device")
 
     FileKeeper(tmp_path, "orders", "a").save(OLD)
-    keeper = FileKeeper(tmp_path, "orders", "a", fault=full)
+    keeper = FileKeeper(tmp_path, "orders", "a")
+    keeper.load()
+    keeper._file._fault = full
     with pytest.raises(Transient) as refused:
         keeper.save(NEW)
     assert refused.value.code == "disk_full"
@@ -74,6 +166,7 @@ def test_every_record_that_was_acknowledged_survives_kill_9(tmp_path: Path) -> N
     """A process that saves and then prints each epoch is killed: the last one printed is on disk, or the next one."""
     script = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from farshore_agent.records import FileKeeper
 from farshore_schema.roles import Record
@@ -94,32 +187,32 @@ for epoch in range(1, 100000):
     assert acknowledged <= FileKeeper(tmp_path, "orders", "a").load().epoch <= acknowledged + 1
 
 
-def broken(path: Path) -> dict[str, bytes]:
-    good = path.read_bytes()
-    outer = json.loads(good)
-    swapped = json.loads(good)
-    swapped["content"]["epoch"] = 2
-    newer = {**outer, "format": 2}
-    return {
-        "empty": b"",
-        "torn": good[: len(good) // 2],
-        "garbage": b"\x00" * 200,
-        "one value changed": json.dumps(swapped).encode(),
-        "no object": b"[]",
-        "newer": json.dumps(newer).encode(),
-    }
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda good: b"",
+    "cut short": lambda good: good[: len(good) // 2],
+    "zeros": lambda good: b"\0" * len(good),
+    "one value changed": lambda good: good.replace(b'"epoch":4', b'"epoch":2'),
+    "newest lost": lambda good: good[:SLOT_BYTES] + b"\0" * SLOT_BYTES + good[2 * SLOT_BYTES :],
+    "newest rotten": lambda good: good[: SLOT_BYTES + 200] + b"?" + good[SLOT_BYTES + 201 :],
+    "newer format": lambda good: good.replace(b"farshore-record 1", b"farshore-record 2"),
+}
 
 
-@pytest.mark.parametrize("damage", ["empty", "torn", "garbage", "one value changed", "no object", "newer"])
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_or_newer_record_is_refused_and_not_taken_for_none(tmp_path: Path, damage: str) -> None:
-    """A side whose record cannot be trusted raises, with the file's name and what to do, and the file is left alone."""
+    """A side whose record cannot be trusted raises, with the file's name and what to do, and the file is left alone.
+
+    Also when an older record is still there, whole: the newest one was acknowledged.
+    """
     keeper = FileKeeper(tmp_path, "orders", "a")
+    keeper.save(OLD._replace(token=1))
     keeper.save(OLD)
-    raw = broken(keeper.path)[damage]
+    raw = DAMAGE[damage](keeper.path.read_bytes())
+    assert raw != keeper.path.read_bytes()
     keeper.path.write_bytes(raw)
     with pytest.raises(Permanent) as refused:
         FileKeeper(tmp_path, "orders", "a").load()
-    assert refused.value.code == ("newer_format" if damage == "newer" else "corrupt_record")
+    assert refused.value.code == ("newer_format" if damage == "newer format" else "corrupt_record")
     assert str(keeper.path) in refused.value.message
     assert refused.value.hint
     assert keeper.path.read_bytes() == raw
@@ -150,10 +243,7 @@ def test_a_record_of_another_side_is_refused(tmp_path: Path) -> None:
 def test_fields_of_the_wrong_kind_are_refused(tmp_path: Path, field: str, value: object) -> None:
     """A file with a right checksum and wrong fields (another program wrote it) is no record."""
     keeper = FileKeeper(tmp_path, "orders", "a")
-    keeper.save(OLD)
-    content = durable.read(keeper.path)
-    assert content is not None
-    durable.write(keeper.path, {**content, field: value})
+    slots.SlotFile(keeper.path).save({**encode(OLD, "orders", "a"), field: value})
     with pytest.raises(FarshoreError) as refused:
         read_record(keeper.path, "orders", "a")
     assert refused.value.code == "corrupt_record"

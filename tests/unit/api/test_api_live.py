@@ -15,7 +15,7 @@ from websockets.asyncio.client import connect
 
 from farshore.admission import put_pair
 from farshore.agents import LiveAgent
-from farshore.serve import Door, _bound
+from farshore.serve import Door, listening
 from farshore.store import Put, keys
 from farshore.store.memory import MemoryStore
 from farshore.store.records import put
@@ -103,7 +103,7 @@ class Open:
 @asynccontextmanager
 async def served(service: Service) -> AsyncIterator[Open]:
     """Serve the app on a free port of loopback."""
-    with _bound("127.0.0.1", 0) as bound:
+    with listening("127.0.0.1", 0) as bound:
         door = Door(service.app, service.services.settings, bound)
         serving = asyncio.create_task(door.serve())
         try:
@@ -149,7 +149,7 @@ async def test_a_cut_stream_resumes_and_misses_nothing(world: World) -> None:
 
 async def test_who_was_away_too_long_is_told_to_list_again(world: World) -> None:
     """A revision that the log no longer reaches, or of another store, is a `reset` with the present revision."""
-    world.store._log.trim(0)
+    world.store.compact(0)
     world.store.txn((), (Put("/settings/x", b"{}"),))
     async with served(Service(world)) as at:
         for after in ("1", "999999"):
@@ -181,7 +181,7 @@ async def test_idle_streams_are_kept_alive_and_end_with_the_server(world: World)
         await stream.ends()
 
 
-async def test_streams_are_bounded_and_a_closed_one_makes_room(world: World) -> None:
+async def test_streams_arelisteninged_and_a_closed_one_makes_room(world: World) -> None:
     """One more than the limit is refused with the time to come back; a stream that went away does not count."""
     service = Service(world, streams_max=1)
     async with served(service) as at:

@@ -75,10 +75,10 @@ async def test_a_pair_is_declared_seen_and_deleted(service: Service) -> None:
         assert made["view"]["status"]["operation"]["id"] == made["operation"]
         seen = await client.ok("GET", "/v1/pairs/orders")
         assert (seen["generation"], seen["incarnation"], seen["document"]) == (1, 1, plain())
+        service.world.decide("orders", "a", 2)
         error = await client.refused(409, "operation_open", "DELETE", "/v1/pairs/orders?incarnation=1")
         assert error["hint"]
         service.world.end("orders")
-        service.world.decide("orders", "a", 2)
         service.world.see_protected("orders", "a", 2)
         gone = await client.ok("DELETE", "/v1/pairs/orders?incarnation=1&delete_journal=true")
         assert gone["operation"].startswith("op-")

@@ -68,13 +68,15 @@ async def test_a_secret_in_the_wrong_place_is_never_repeated(service: Service) -
 async def test_a_wrong_request_around_the_document_is_told_apart(service: Service) -> None:
     """Unknown members, missing bodies, broken JSON and unknown verbs are `invalid_request`."""
     async with service.client("operator") as client:
-        for options in (
+        malformed: list[dict[str, Any]] = [
             {"json": {"document": plain(), "colour": "red"}},
             {"json": {}},
             {"content": b"{not json", "headers": {"Content-Type": "application/json"}},
+            {"content": b"\xff\xfe", "headers": {"Content-Type": "application/json"}},
             {"content": b""},
             {"json": [1]},
-        ):
+        ]
+        for options in malformed:
             error = await client.refused(422, "invalid_request", "PUT", "/v1/pairs/orders", **options)
             assert error["hint"]
         await client.refused(422, "invalid_request", "POST", "/v1/pairs/orders/operations", json={"verb": "explode"})

@@ -95,7 +95,7 @@ SERVICE, _ = described()
 SCHEMA = schema_of(SERVICE.app, SERVICE.tokens["admin"])
 
 
-@SCHEMA.exclude(path="/v1/events").parametrize()
+@SCHEMA.exclude(path="/v1/events").parametrize()  # type: ignore[untyped-decorator]
 @settings(max_examples=EXAMPLES_MAX, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_api_does_what_its_description_says(case: Any) -> None:
     """Any request, well-formed or not, is answered with a described status and body, and never with a bug."""

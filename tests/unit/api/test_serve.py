@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import sqlite3
 import ssl
@@ -26,9 +28,11 @@ from farshore.store.sqlite import FORMAT, STORE_FILE
 from farshore_schema.errors import TABLE, Permanent
 from tests.testbed.processes import end, spawn
 from tests.testbed.reconciler import Reconciler
+from tests.testbed.require import require
 from tests.testbed.waiting import wait_until
 from tests.unit.api.world import document
 
+API_PAGE = Path(__file__).resolve().parents[3] / "docs" / "api.md"
 ALONE = ("--no-embedded-agent",)
 SITE = {"version": "farshore/v1", "kind": "Site"}
 
@@ -94,6 +98,7 @@ def test_it_ends_cleanly_and_goes_on_where_it_was(alone: Reconciler) -> None:
     seen = alone.answer("GET", "/v1/pairs/orders")
     assert seen["document"] == made["view"]["document"]
     assert seen["status"]["operation"]["id"] == made["operation"]
+    alone.answer("DELETE", "/v1/pairs/orders")
 
 
 def test_kill_9_loses_nothing_that_was_answered(alone: Reconciler) -> None:
@@ -120,6 +125,25 @@ def test_an_open_stream_does_not_keep_it_alive(alone: Reconciler) -> None:
         assert answer.status_code == 200
         assert alone.stop() == 0
     end(waiting)
+
+
+def test_every_command_of_the_api_page_works(alone: Reconciler) -> None:
+    """What docs/api.md tells people to type is typed here, in its order."""
+    require(shutil.which("curl") is not None, "needs curl")
+    blocks = re.findall(r"^```sh\n(.*?)^```", API_PAGE.read_text(), flags=re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 4
+    environment = {
+        "PATH": os.environ["PATH"],
+        "FARSHORE_DIR": str(alone.directory),
+        "FARSHORE_ENDPOINT": alone.url,
+    }
+    done = subprocess.run(
+        ["sh", "-eu", "-c", "\n".join(blocks)], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert alone.answer("GET", "/v1/pairs/orders")["document"]["site_b"]["host"] == "mysql.osaka.example"
+    assert '"code":"invalid_document"' in done.stdout, "the plan names what is missing"
+    alone.answer("DELETE", "/v1/pairs/orders")
 
 
 def test_a_second_serve_on_the_directory_is_refused_clearly(alone: Reconciler) -> None:
@@ -167,9 +191,13 @@ def test_what_must_not_start_is_refused_before_anything_is_opened(tmp_path: Path
     """Half a TLS configuration, or files that are not there."""
     there = tmp_path / "cert.pem"
     there.write_text("x")
-    for wrong in ({"tls_cert": there}, {"tls_key": there}, {"tls_cert": there, "tls_key": tmp_path / "none"}):
+    for wrong in (
+        Settings(directory=tmp_path, tls_cert=there),
+        Settings(directory=tmp_path, tls_key=there),
+        Settings(directory=tmp_path, tls_cert=there, tls_key=tmp_path / "none"),
+    ):
         with pytest.raises(Permanent):
-            Settings(directory=tmp_path, **wrong).checked()
+            wrong.checked()
     assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.1", "example")] == [
         True,
         True,

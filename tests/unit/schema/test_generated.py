@@ -5,7 +5,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from farshore_schema import generate
+from farshore_schema import errors_page, generate
+from farshore_schema.errors import TABLE
 from farshore_schema.validate import read_documents
 from tests.unit.schema.test_validate import PAIR, SITE
 
@@ -23,6 +24,16 @@ def test_a_stale_or_foreign_file_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "site.json").write_text("{}\n")
     (tmp_path / "old.json").write_text("{}\n")
     assert generate.stale(tmp_path) == ["old.json", "site.json"]
+
+
+def test_the_errors_page_is_current(tmp_path: Path) -> None:
+    """The documentation names every code with its status and exit code; a changed table is noticed."""
+    assert generate.stale_page() == []
+    page = tmp_path / "errors.md"
+    assert generate.stale_page(page) == ["errors.md"]
+    page.write_text(errors_page.text().replace("| 404 |", "| 405 |"))
+    assert generate.stale_page(page) == ["errors.md"]
+    assert all(f"| `{code}` | {row.status} | {row.exit} |" in errors_page.text() for code, row in TABLE.items())
 
 
 def test_the_schemas_are_valid_and_accept_our_documents() -> None:

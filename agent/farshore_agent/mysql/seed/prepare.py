@@ -61,10 +61,10 @@ def prepare(
 
     Raises SeedPermanent, TargetHoldsData among them, with nothing changed.
     """
-    _require_rights(source, AccountKind.REPLICATION)
-    _require_rights(target, AccountKind.ADMIN)
     source_facts, target_facts = read_facts(source), read_facts(target)
     remarks = check_pair(source_facts, target_facts, not_innodb(source, settings))
+    _require_rights(source, AccountKind.REPLICATION)
+    _require_rights(target, AccountKind.ADMIN)
     kill_left_behind(target)
     check_no_channel(target)
     if not target_facts.on("persisted_globals_load"):
