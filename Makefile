@@ -23,7 +23,7 @@ check: setup  ## formatting, lint, types, rooms (import-linter), generated schem
 	@$(RUN) -m ruff check --quiet .
 	@$(RUN) -m mypy --no-error-summary
 	@$(RUN) -m mypy --no-error-summary -p tests
-	@.venv/bin/lint-imports --no-timings 2>&1 | tail -n 15; exit $${PIPESTATUS[0]}
+	@.venv/bin/lint-imports 2>&1 | tail -n 15; exit $${PIPESTATUS[0]}
 	@$(RUN) -m farshore_schema.generate --check
 	@echo "make check: OK"
 

@@ -183,7 +183,7 @@ def _seedable(record: Record, order: Order) -> Refused | None:
     consent = step.consent
     if consent is None or consent.side != step.side or consent.epoch != step.epoch:
         return Refused("evidence_missing", "a seed needs a consent that names this side and this epoch")
-    if record.base == "complete" and order.operation and order.operation == record.seeded_for:
+    if order.operation and order.operation == record.seeded_for:
         return Refused("wrong_role", "the consent of this operation was used by a complete seed")
     return None
 

@@ -21,15 +21,24 @@ from farshore_agent.settings import (
     tls_context,
 )
 from farshore_schema.access import Redeemed, RedeemRequest
-from farshore_schema.errors import ErrorBody, FarshoreError, Permanent, Transient, from_body
+from farshore_schema.errors import ErrorBody, FarshoreError, Permanent, Refused, Transient, from_body
 
 ANSWER_SECONDS: Final = 15.0
 ANSWER_BYTES_MAX: Final = 64 * 1024
 
 
-def enrol(settings: Settings, code: str) -> Enrolment:
-    """Redeem a code and keep what it brought; raises FarshoreError, and the directory is unchanged then."""
+def enrol(settings: Settings, code: str, *, again: bool = False) -> Enrolment:
+    """Redeem a code and keep what it brought; raises FarshoreError, and the directory is unchanged then.
+
+    A directory belongs to one enrolment; `again` replaces the one that is there.
+    """
     session_url(settings)  # refuses an address over which a credential must not travel
+    if not again and (settings.directory / ENROLMENT_FILE).exists():
+        raise Refused(
+            "not_possible_now",
+            f"{settings.directory} is enrolled already",
+            hint="give the other site a directory of its own, or replace this enrolment with --again",
+        )
     redeemed = _redeem(settings, code)
     enrolment = Enrolment(
         url=settings.url,

@@ -91,12 +91,13 @@ def enrol(
     ] = None,
     name: Annotated[str, typer.Option(help="Name of this agent.")] = socket.gethostname(),
     ca_file: CaFile = None,
+    again: Annotated[bool, typer.Option("--again", help="Replace the enrolment that the directory has.")] = False,
     plain_http: PlainHttp = False,
 ) -> None:
     """Take over a site: turn the one-time code into this agent's own credential."""
     try:
         asked = Settings(directory=directory.absolute(), url=url, agent=name, ca_file=ca_file, plain_http=plain_http)
-        made = enrolment.enrol(asked, code or _read_code())
+        made = enrolment.enrol(asked, code or _read_code(), again=again)
     except FarshoreError as error:
         _fail(error)
     typer.echo(f"enrolled as {made.agent} for {', '.join(made.sites)}; start it: farshore-agent run -d {directory}")

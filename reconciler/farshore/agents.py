@@ -323,7 +323,8 @@ class AgentSessions:
         for outcome in outcomes:
             if isinstance(outcome, FarshoreError):
                 raise outcome
-        _log.info("agent disconnected", agent=conversation.agent, session=conversation.number)
+        reasons = [type(each).__name__ for each in outcomes if isinstance(each, Exception)]
+        _log.info("agent disconnected", agent=conversation.agent, session=conversation.number, reasons=reasons)
 
     async def _hear(self, wire: Wire, conversation: Conversation) -> None:
         newest = 0

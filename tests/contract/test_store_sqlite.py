@@ -230,6 +230,14 @@ def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path) -> None:
         subprocess.run(["umount", str(place)], check=True)
 
 
+def test_every_commit_is_synced_to_the_disk(tmp_path: Path) -> None:
+    """A killed process proves nothing about a power cut: the log must be synced at each commit, and it is."""
+    store = SqliteStore(tmp_path)
+    assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert store._db.execute("PRAGMA synchronous").fetchone() == (2,), "FULL: sqlite.org/pragma.html#pragma_synchronous"
+    store.close()
+
+
 def test_a_second_writer_behind_our_back_stops_the_store(tmp_path: Path) -> None:
     """When the file moves under an open store, nothing is written over it and every later call says so."""
     store = SqliteStore(tmp_path)

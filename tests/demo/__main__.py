@@ -106,10 +106,8 @@ class Demo:
 
     def watch_until_protected(self) -> None:
         arguments = ("status", "orders", "--watch", "--until", "protected", "--timeout", "300")
-        done = self.stage.farshore.cli(*arguments)
-        print(done.stdout, end="")
-        if done.returncode:
-            raise DemoFailed(f"not protected: {done.stderr}")
+        if self.stage.farshore.cli_live(*arguments):
+            raise DemoFailed("the pair is not protected after 300 s")
 
     # ---- act 3
 

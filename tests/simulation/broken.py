@@ -163,7 +163,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a consent is good for two copies",
         (
-            Edit(ADMISSION, 'if record.base == "complete" and order.operation and ', "if False and "),
+            Edit(ADMISSION, "if order.operation and order.operation", "if False and order.operation"),
             Edit(PLAN + "copies.py", 'if standby.base == "complete" and standby.seeded_for == op.id:', "if False:"),
         ),
         ("explore 1 0 2 1 --new-pair",),

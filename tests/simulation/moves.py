@@ -154,7 +154,10 @@ class Nature:
         if step.name in STORE_STEPS:
             role, op = self.stored(step, w.role, w.op)
             lossy = w.lossy or (step.role is not None and self._may_lose(step.role, seen))
-            yield Move(w._replace(role=role, op=op, lossy=lossy), "work", f"store: {shown(step)}")
+            ended = self.tables.ops[w.op] if step.name == "finish" else None
+            grants = self._used(w.grants, ended.id) if ended is not None else w.grants
+            moved = w._replace(role=role, op=op, lossy=lossy, grants=grants)
+            yield Move(moved, "work", f"store: {shown(step)}")
         else:
             yield from self._send(w, w.token, step, w.op)
 

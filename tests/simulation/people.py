@@ -30,9 +30,12 @@ def requests(role: Role, seen: Seen, policy: Policy, left: int) -> list[Request]
 
 
 def changed_minds(role: Role | None, op: Operation) -> list[tuple[Operation, str]]:
-    """Return what a person may make of an open role change that is not decided yet."""
-    undecided = role is not None and op.verb in ("switchover", "failover") and role.epoch < op.epoch
-    if not undecided or op.abort:
+    """Return what a person may make of an open operation: role changes are taken back only before the decision."""
+    if op.abort or op.verb == "remove":
+        return []
+    if op.verb in ("protect", "reprotect"):
+        return [(op._replace(abort=True), "a person takes it back")]
+    if role is None or role.epoch >= op.epoch:
         return []
     out = [(op._replace(abort=True), "a person takes it back")]
     if op.verb == "switchover":

@@ -257,7 +257,12 @@ class Agent:
         for side in self.sides:
             self.engines[side] = EngineHolder(FakeEngine(self.stage.world, side))
             self.lanes[side] = Lane(
-                pair=PAIR, side=side, keeper=DiskKeeper(self, side), holder=self.engines[side], hands=hands, listener=self
+                pair=PAIR,
+                side=side,
+                keeper=DiskKeeper(self, side),
+                holder=self.engines[side],
+                hands=hands,
+                listener=self,
             )
         self._later(0.5, partial(self._look_again, self.life))
 
@@ -283,7 +288,9 @@ class Agent:
     def answered(self, result: Result) -> None:
         """Send an outcome up the line, if there is one."""
         line = self.line
-        self.stage.show(f"{result.side} answers {result.state} {result.error.code if result.error else ''} {result.intent}")
+        self.stage.show(
+            f"{result.side} answers {result.state} {result.error.code if result.error else ''} {result.intent}"
+        )
         if line is not None:
             self.stage.carry(self, partial(line.heard, partial(line.answered, result)))
 
@@ -321,17 +328,17 @@ class Agent:
         self._later(LOOK_SECONDS * 1.2, partial(self._look_again, life))
 
     def _dial(self) -> None:
-        """Keep a line to a living reconciler; one that is silent for long is left."""
+        """Keep a line to the reconciler that owns the pair; one that is silent or only stands by is left in the end."""
         if self.cut:
             if self.line is not None:
                 self.line.heard(partial(self.line.disconnected, self))
                 self.line = None
             return
-        if self.line is not None and self.line.alive and not (self.line.frozen and self.stage.random.random() < 0.2):
+        ready = [each for each in self.stage.living() if each.ownership.owner(PAIR)] or self.stage.living()
+        if self.line is not None and (self.line in ready or self.stage.random.random() < 0.8):
             return
         if self.line is not None:
             self.line.heard(partial(self.line.disconnected, self))
-        ready = [each for each in self.stage.reconcilers if each.alive and not each.frozen]
         self.line = self.stage.random.choice(ready) if ready else None
         self._sent.clear()
         if self.line is not None:
@@ -348,7 +355,9 @@ class Agent:
             lane.refence(work.violation or fence_violated(PAIR, record.receipt))
             work, _ = lane.work()
             record = record._replace(receipt=None)
-        self._resume(side, follows(record) and seen.db == "up" and not (seen.receiving or seen.stopped or seen.writable))
+        self._resume(
+            side, follows(record) and seen.db == "up" and not (seen.receiving or seen.stopped or seen.writable)
+        )
         report = assemble(record, seen, work)
         line = self.line
         if line is None or self.number not in line.lines or self._sent.get(side) == report:

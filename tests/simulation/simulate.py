@@ -8,7 +8,6 @@ pair must come to rest. A seed that fails is repeated by one command::
 """
 
 import argparse
-import gc
 import logging
 import sys
 import time
@@ -134,6 +133,8 @@ class Script:
             self.stage.witness.asked[view.id] = Asked(view.verb, view.to, consents)
 
     def _person(self) -> None:
+        if self.stage.witness.removed:
+            return
         choice = self.random.randrange(12)
         if choice < 4:
             self._move_by_code()
@@ -310,7 +311,11 @@ class Script:
         if operation is not None:
             waits = operation.state == "waiting" and operation.waiting_for in (*REASONS, "target_has_data")
             people = operation.verb in ("protect", "reprotect") and waits
-            return "" if people and not self._consented() else f"{operation.verb} is {operation.state}: {operation.waiting_for}"
+            return (
+                ""
+                if people and not self._consented()
+                else f"{operation.verb} is {operation.state}: {operation.waiting_for}"
+            )
         if role is None:
             return "nothing was decided"
         active, standby = world.databases[role.active], world.databases[peer(role.active)]

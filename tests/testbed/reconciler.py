@@ -122,6 +122,13 @@ class Reconciler:
             check=False,
         )
 
+    def cli_live(self, *arguments: str) -> int:
+        """Run a command on this terminal, for people to watch; return its exit code."""
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("FARSHORE_")}
+        command = [sys.executable, "-m", "farshore", *arguments]
+        done = subprocess.run(command, env=inherited | self.environment, timeout=COMMAND_SECONDS * 2, check=False)
+        return done.returncode
+
     def cli_json(self, *arguments: str) -> Any:
         """Run a command with --json and return what it printed; raise AssertionError when it failed."""
         done = self.cli(*arguments, "--json")

@@ -3,9 +3,11 @@
 from statistics import median
 from typing import Final
 
+from farshore import operations
 from farshore.admission.desk import Desk, site_of
 from farshore.admission.looks import NOT_LOOKED, Look
 from farshore.admission.pairs import Judgement, judge
+from farshore.clock import seconds_between
 from farshore.plan.progress import LABELS
 from farshore.store import keys
 from farshore_schema.documents import MySQLPair
@@ -78,13 +80,16 @@ def _peer_ready(answers: list[bool | None]) -> Tri:
 
 
 def _estimate(desk: Desk, pair: str) -> float | None:
-    """Return the median duration of the pair's own earlier switchovers; unknown before the first."""
+    """Return the median write outage of the pair's earlier switchovers, fence to open; unknown before the first."""
     took: list[float] = []
     page = desk.records.store.list(keys.operations(pair)).items
     for item in page[-_HISTORY_READ:]:
         past = desk.records.parsed(item, OperationView).value
-        if past.verb == "switchover" and past.state == "done" and past.ended:
-            took.append(sum(line.seconds or 0.0 for line in past.log))
+        if past.verb == "switchover" and past.state == "done":
+            fence = next((line for line in past.log if line.name == "fence"), None)
+            opened = operations.newest(past, "promote", past.to_site)
+            if fence is not None and opened is not None and opened.ended is not None:
+                took.append(seconds_between(fence.started, opened.ended))
     return round(median(took), 3) if took else None
 
 

@@ -100,7 +100,9 @@ def _details(view: dict[str, Any]) -> list[RenderableType]:
     name, now = view["document"]["name"], view["status"]
     seed, stopped = now["replication"].get("seed"), now["replication"].get("stopped")
     shown: list[RenderableType] = []
-    if seed:
+    if seed and now["phase"] == "catching_up":
+        shown.append(Text(f"  {name}: the copy is complete; applying what was committed meanwhile"))
+    elif seed and now["phase"] == "seeding":
         bar = Table.grid(padding=(0, 1))
         total = seed["bytes_total"] or 1
         bar.add_row(

@@ -5,7 +5,7 @@ decides otherwise takes the next one. After the decision there is no way back, a
 """
 
 from farshore.plan.policy import Policy
-from farshore.plan.view import Seen, command, is_open, is_up, receipt_in_hand, stopped_reason, wait
+from farshore.plan.view import Seen, command, is_following, is_open, is_up, receipt_in_hand, stopped_reason, wait
 from farshore_schema.roles import Facts, Operation, Receipt, Role, Step, next_even
 
 
@@ -84,8 +84,8 @@ def _ready(role: Role, op: Operation, seen: Seen, source: Facts, target: Facts) 
     if not is_open(source, role):
         # The epoch this side holds may be burned by now; it is opened in the next one, by the abort.
         return Step("abort", reason="not_open")
-    if not (target.receiving and target.applying):
-        return wait("following")
+    if not is_following(target, role):
+        return command(Step("stream", op.to, role.epoch), role, op, seen)
     if op.prepared:
         return None
     if source.prepared_epoch >= op.epoch:

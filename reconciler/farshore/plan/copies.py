@@ -4,26 +4,59 @@ A seed is emitted here and nowhere else, and only with a consent that names the 
 """
 
 from farshore.plan.steady import steady
-from farshore.plan.view import Seen, command, is_fenced, is_following, is_open, is_recorded, is_up, stopped_reason, wait
-from farshore_schema.roles import SIDES, Facts, Operation, Role, Side, Step, peer
+from farshore.plan.view import (
+    Seen,
+    command,
+    is_fenced,
+    is_following,
+    is_open,
+    is_recorded,
+    is_untouched,
+    is_up,
+    stopped_reason,
+    wait,
+)
+from farshore_schema.roles import SIDES, Evidence, Facts, Operation, Role, Side, Step, next_even, peer
 
 
-def protect(role: Role, op: Operation, seen: Seen) -> Step:
-    """Open the active side under our record, copy, fence the standby, follow."""
+def copy(role: Role, op: Operation, seen: Seen) -> Step:
+    """Bring the other side to follow, for `protect` and `reprotect`: copied with consent where that is needed.
+
+    A role that moved meanwhile ends it: the request was about other roles.
+    """
     if op.abort:
-        return Step("finish", outcome="aborted", reason="aborted")
-    if role.epoch != op.epoch and role.evidence != "initial":
-        return Step("finish", outcome="failed", reason="role_moved")
+        return _take_back(role, op, seen)
+    first = op.verb == "protect" and role.evidence == "initial"  # its epoch may have been decided above the request's
+    if role.epoch != op.epoch and not first:
+        return _close(role, op, seen, Step("finish", outcome="failed", reason="role_moved"))
     return _copy(role, op, seen)
 
 
-def reprotect(role: Role, op: Operation, seen: Seen) -> Step:
-    """Let the other side follow again: by stream where it holds nothing more, else by a new copy with consent."""
-    if op.abort:
-        return Step("finish", outcome="aborted", reason="aborted")
-    if role.epoch != op.epoch:
-        return Step("finish", outcome="failed", reason="role_moved")
-    return _copy(role, op, seen)
+def _take_back(role: Role, op: Operation, seen: Seen) -> Step:
+    """Withdraw the consent for good: burn the epoch that every order to copy was given in, then end.
+
+    An order that is still under way must not overwrite anything after the operation was reported as aborted.
+    """
+    if role.epoch == op.epoch or role.evidence == "initial":
+        evidence: Evidence = "aborted" if role.evidence == "initial" else role.evidence
+        decided = Role(role.active, next_even(role.epoch), evidence, role.receipt)
+        return Step("decide", role=decided, reason="aborted")
+    return _close(role, op, seen, Step("finish", outcome="aborted", reason="aborted"))
+
+
+def _close(role: Role, op: Operation, seen: Seen, finish: Step) -> Step:
+    """End without a copy, once the side that was to be overwritten has durably seen the newer epoch."""
+    if not is_open(seen[role.active], role):
+        return steady(role, op, seen)
+    side = peer(role.active)
+    standby = seen[side]
+    if standby is None:
+        return wait("standby_unreachable")
+    if not is_recorded(standby) or standby.epoch >= role.epoch:
+        return finish  # without a record it obeys nothing before it is enrolled in the present epoch
+    if standby.promoted_epoch > standby.fenced_epoch:
+        return command(Step("fence", side, role.epoch), role, op, seen)
+    return command(Step("stop_acks", side, role.epoch), role, op, seen)
 
 
 def remove(role: Role, op: Operation, seen: Seen) -> Step:
@@ -90,7 +123,7 @@ def _seed(role: Role, op: Operation, seen: Seen, standby: Facts) -> Step:
         return wait("unknown_server")
     if consent.server != standby.server:
         return wait("other_server")
-    if standby.promoted_epoch > standby.fenced_epoch or (standby.writable and role.evidence != "initial"):
+    if standby.promoted_epoch > standby.fenced_epoch or (standby.writable and not is_untouched(standby, role)):
         return command(Step("fence", side, role.epoch), role, op, seen)
     # A first role may have been decided above the epoch of the request; the consent is for that first role.
     return command(Step("seed", side, role.epoch, consent=consent._replace(epoch=role.epoch)), role, op, seen)

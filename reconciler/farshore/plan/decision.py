@@ -1,7 +1,7 @@
 """The one next step of a pair: who is asked first, and what overrides what."""
 
 from farshore.plan.changes import failover, switchover
-from farshore.plan.copies import protect, remove, reprotect
+from farshore.plan.copies import copy, remove
 from farshore.plan.policy import Policy
 from farshore.plan.steady import steady
 from farshore.plan.view import (
@@ -33,10 +33,8 @@ def plan(role: Role | None, op: Operation | None, seen: Seen, policy: Policy) ->
         return steady(role, None, seen)
     if op.verb == "remove":
         return remove(role, op, seen)
-    if op.verb == "protect":
-        return protect(role, op, seen)
-    if op.verb == "reprotect":
-        return reprotect(role, op, seen)
+    if op.verb in ("protect", "reprotect"):
+        return copy(role, op, seen)
     if role.epoch >= op.epoch:
         return _decided(role, op, seen)
     if op.verb == "switchover":

@@ -74,8 +74,12 @@ def is_following(standby: Facts | None, role: Role) -> bool:
 
 
 def is_untouched(standby: Facts, role: Role) -> bool:
-    """Return whether the other server of a new pair is not ours yet: it may be in use, so nothing may be done to it."""
-    return role.evidence == "initial" and standby.base != "complete"
+    """Return whether the other server of a new pair is not ours yet: it may be in use, so nothing may be done to it.
+
+    It stays so when the first copy was taken back before it was complete.
+    """
+    never_ours = standby.base != "complete" and standby.promoted_epoch == standby.fenced_epoch == 0
+    return never_ours and role.evidence in ("initial", "aborted")
 
 
 def claims(role: Role, seen: Seen, side: Side) -> bool:

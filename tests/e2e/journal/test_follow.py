@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -53,8 +55,6 @@ def stream(
 
 
 def _with_tls(stream: Stream, tls: journal.Tls) -> journal.JournalConfig:
-    from dataclasses import replace
-
     return replace(stream.config, source=replace(stream.config.source, tls=tls))
 
 
@@ -159,7 +159,7 @@ def test_a_forty_megabyte_event_costs_no_memory(stream: Stream, standby: MySQLSe
     stream.source.execute("INSERT INTO app.big VALUES (1, REPEAT('m', 40000000))")
     check(stream, standby)
     for role in ("receiver", "server"):
-        status = open(f"/proc/{stream.pid(role)}/status").read()
+        status = Path(f"/proc/{stream.pid(role)}/status").read_text()
         peak = int(status.split("VmHWM:")[1].split()[0])
         assert peak < 100_000, f"{role} used {peak} kB"
     stream.source.execute("DELETE FROM app.big")

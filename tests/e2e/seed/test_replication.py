@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import random
+import re
 import threading
 from collections.abc import Iterator
 
@@ -107,10 +108,18 @@ def test_replication_goes_on_where_the_seed_ends(bank: Sites, ddl: str) -> None:
         assert bank.osaka.scalar(f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{end}', {CATCH_UP_SECONDS})") == 0
         assert result.gtid_executed != end
         assert differences(table_checksums(bank.tokyo), table_checksums(bank.osaka)) == {}
-        assert differences(schema_objects(bank.tokyo), schema_objects(bank.osaka)) == {}
+        assert differences(definitions(bank.tokyo), definitions(bank.osaka)) == {}
         assert bank.osaka.gtid_executed() == end
     finally:
         bank.osaka.execute("STOP REPLICA", "RESET REPLICA ALL")
+
+
+def definitions(server: MySQLServer) -> dict[str, object]:
+    """All definitions without counters: transactions that are rolled back use up numbers on one side only."""
+    return {
+        key: re.sub(r" AUTO_INCREMENT=\d+", "", value) if isinstance(value, str) else value
+        for key, value in schema_objects(server).items()
+    }
 
 
 def follow(standby: MySQLServer, source: MySQLServer) -> None:

@@ -69,6 +69,16 @@ def test_a_code_piped_in_becomes_the_agent_s_own_credential(tmp_path: Path, url:
     assert directory.stat().st_mode & 0o777 == 0o700
 
 
+def test_a_directory_keeps_its_enrolment_unless_it_is_replaced_on_purpose(tmp_path: Path, url: str) -> None:
+    """A second code does not silently take the first site away; the code is not used up by the refusal."""
+    asked = ["enrol", "--url", url, "-d", str(tmp_path / "agent"), "--code", CODE]
+    assert CliRunner().invoke(app, [*asked, "--name", "first"]).exit_code == 0
+    refused = CliRunner().invoke(app, [*asked, "--name", "second"])
+    assert (refused.exit_code, "--again" in refused.output, len(Redeemer.asked)) == (5, True, 1)
+    assert CliRunner().invoke(app, [*asked, "--name", "second", "--again"]).exit_code == 0
+    assert settings.enrolled(tmp_path / "agent")[0].agent == "second"
+
+
 def test_a_refused_code_changes_nothing(tmp_path: Path, url: str) -> None:
     """The reconciler's own words and hint are shown, with its exit code."""
     directory = tmp_path / "agent"
