@@ -178,7 +178,7 @@ class Observer:
         if self._clock() >= watched.resume_at and watched.lane.is_idle():
             watched.resume_at = self._clock() + watched.resume_pause
             watched.resume_pause = min(2 * watched.resume_pause, RESUME_SECONDS_MAX)
-            pass
+            watched.lane.resume()
 
 
 def _distrusted(error: FarshoreError) -> SideReport:

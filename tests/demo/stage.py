@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from farshore_agent.mysql.accounts import AccountKind, creation_statements
-
 from tests.testbed.haproxy import Backend, HAProxy
 from tests.testbed.mysql import MySQLServer
 from tests.testbed.pulumi import PulumiEngine, Stack

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.mysql
 WAIT_SECONDS = 60.0
 ROWS = 160_000
 LOADING = "LOAD DATA LOCAL INFILE%"
-READING = "SELECT CONCAT(x%"
+READING = "SELECT CONCAT(x%`shop`%"
 IN_WORK = (
     "SELECT processlist_id FROM performance_schema.threads WHERE processlist_info LIKE '{statement}' "
     "AND processlist_user LIKE 'farshore%'"

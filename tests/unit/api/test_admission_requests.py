@@ -191,7 +191,7 @@ def test_a_dry_run_collects_every_failure_with_its_field(world: World) -> None:
 
 
 def test_a_dry_run_of_a_changed_primary_site_shows_the_switchover(world: World) -> None:
-    """Lag, readiness and steps, and once there were switchovers, how long they took."""
+    """Lag, readiness and steps, and once there were switchovers, how long clients could not write: fence to open."""
     protect(world)
     wanted = document(primary_site="osaka")
     plan = plan_pair(world.desk, wanted, owner=STACK, if_epoch=2)
@@ -207,8 +207,15 @@ def test_a_dry_run_of_a_changed_primary_site_shows_the_switchover(world: World) 
     found = world.records.operation("orders")
     assert found is not None
     log = tuple(
-        StepLog(name=name, state="done", started=world.clock.now(), seconds=seconds)
-        for name, seconds in (("fence", 1.5), ("drain", 0.5))
+        StepLog(
+            name=name, site=site, state="done", started=f"2026-11-23T12:00:0{at}Z", ended=f"2026-11-23T12:00:0{to}Z"
+        )
+        for name, site, at, to in (
+            ("prepare", "tokyo", 0, 1),
+            ("fence", "tokyo", 1, 2),
+            ("promote", "osaka", 2, 3),
+            ("stream", "tokyo", 3, 9),
+        )
     )
     assert world.store.txn(
         (unchanged(found.key, found),), (put(found.key, earlier.model_copy(update={"log": log})),)

@@ -83,10 +83,8 @@ def test_an_error_in_the_middle_is_raised_with_its_code(size: int) -> None:
     payload = b"\xff" + (1317).to_bytes(2, "little") + b"#70100Query execution was interrupted"
     stream = wire(b"abc", 40) + len(payload).to_bytes(3, "little") + b"\x07" + payload
     framer = RowFramer()
-    out = b""
     with pytest.raises(RowsBroken) as broken:
-        for read in cut(stream, [size]):
-            out += framer.feed(read)
+        list(map(framer.feed, cut(stream, [size])))
     assert (broken.value.code, broken.value.text) == (1317, "Query execution was interrupted")
     assert framer.rows == 1
     assert framer.ended

@@ -96,7 +96,7 @@ class RowFramer:
         return b"".join([*kept, rest]) if kept else rest
 
     def _finish(self, payload: bytes) -> None:
+        self.ended = True
         if payload[0] == ERROR:
             text = payload[3:].decode("utf-8", "replace")
             raise RowsBroken(int.from_bytes(payload[1:3], "little"), text[6:] if text.startswith("#") else text)
-        self.ended = True

@@ -1,0 +1,22 @@
+"""One protected pair for all tests of a module; every test leaves it protected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import require_installed
+from tests.e2e.switchover.rig import Rig
+from tests.testbed.haproxy import haproxy_program
+from tests.testbed.mysql_install import MySQLInstallation
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory, mysql_installed: MySQLInstallation) -> Iterator[Rig]:
+    """A protected pair of two real servers with a reconciler, its agent, and HAProxy in front."""
+    require_installed(haproxy_program)
+    made = Rig(tmp_path_factory.mktemp("rig"))
+    with made.stage:
+        made.build()
+        yield made
