@@ -283,10 +283,10 @@ class AgentSessions:
                     "second_agent",
                     f"another live agent serves {', '.join(sorted(rival.sites)) or 'the embedded sites'}",
                     hint="stop the other agent, or enrol this one for another site",
-                    retry_seconds=5,
+                    retry_seconds=REDIAL_SECONDS,
                 )
             self._over(rival)  # silent: a crash or a broken path; the newcomer takes its place
-            rival.end(Permanent("second_agent", "another agent took this place").body(), retry_seconds=5)
+            rival.end(Permanent("second_agent", "another agent took this place").body(), retry_seconds=REDIAL_SECONDS)
 
     def _begin(self, conversation: Conversation) -> None:
         if conversation.embedded:

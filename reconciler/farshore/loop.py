@@ -301,6 +301,11 @@ class Loop:
         done = self._txn((snapshot.pair,), (*_guards(visit), *guards), all_changes)
         return done.ok or self._raced(visit, done.current.get(visit.owner.key))
 
+    @property
+    def reports_waiting(self) -> int:
+        """How many reports were put off: call `flush` soon."""
+        return self._reporter.waiting
+
     def flush(self) -> None:
         """Write the reports that were put off. One that lost a race is made anew by its pair's next visit."""
         while self._reporter.waiting:

@@ -158,6 +158,7 @@ class Door(uvicorn.Server):
                 lifespan="off",
                 server_header=False,
                 ws_max_size=MESSAGE_BYTES_MAX,
+                ws_ping_interval=None,  # agents say `alive` every second; a ping behind a long queue proves nothing
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=int(settings.stop_seconds),
                 ssl_certfile=str(cert) if cert else None,

@@ -36,6 +36,7 @@ CHECK_SECONDS: Final = 1.0  # silent sessions are looked for this often
 RETRY_SECONDS: Final = 5.0  # after a visit that failed
 AT_ONCE_MAX: Final = 32  # visits of one pair in a row; more is a pair that fights itself, and others wait
 REST_SECONDS: Final = 1.0  # what such a pair waits
+FLUSH_SECONDS: Final = 0.1  # reports wait so long for others, to be written in one transaction
 SPREAD: Final = 0.1  # of a pause: pairs that were put off together do not come back together
 STORE_FAILED: Final = "store_failed"  # what was last written is unknown: this process must end
 WOKEN_BY: Final = frozenset({"spec", "role", "operation", "servers"})  # keys of a pair that a visit reads
@@ -67,6 +68,7 @@ class Supervisor:
         self._pairs: set[str] = set()
         self._in_a_row: tuple[str, int] = ("", 0)
         self._stir = asyncio.Event()
+        self._flushed = 0.0  # clock seconds
         self._changed = True  # the store has changed since the watch was polled
 
     # ---- what others use
@@ -111,14 +113,19 @@ class Supervisor:
             if self._changed:
                 self._changed = False
                 watch = self._take_events(watch)
-            if self._visit_for_a_turn():
+            more = self._visit_for_a_turn()
+            if self._clock.monotonic() - self._flushed >= FLUSH_SECONDS:
+                self._flush()
+            if more:
                 await asyncio.sleep(0)
             else:
-                self._flush()
                 await self._rest()
 
     async def _rest(self) -> None:
         due = self.agenda.next_due()
+        if self.loop.reports_waiting:
+            flush = self._flushed + FLUSH_SECONDS
+            due = flush if due is None else min(due, flush)
         pause = None if due is None else max(0.0, due - self._clock.monotonic())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
@@ -145,6 +152,7 @@ class Supervisor:
 
     def _flush(self) -> None:
         """Write the reports that were put together for one transaction."""
+        self._flushed = self._clock.monotonic()
         try:
             self.loop.flush()
         except FarshoreError as error:

@@ -13,7 +13,7 @@ from typing import Final
 import websockets
 
 from farshore.api.tokens import hashed, new_record, random_token
-from farshore.clock import SystemClock
+from farshore.clock import Clock, SystemClock
 from farshore.store import keys
 from farshore.store.records import (
     AgentRecord,
@@ -25,6 +25,7 @@ from farshore.store.records import (
     put,
 )
 from farshore.store.sqlite import SqliteStore
+from farshore.supervisor import Supervisor
 from farshore_schema.documents import MySQLPair, Site
 from farshore_schema.messages import (
     MEASURED_SECONDS,
@@ -38,7 +39,7 @@ from farshore_schema.messages import (
     Report,
 )
 from farshore_schema.observed import REPORT_SECONDS, SideReport, StreamMeasurements
-from farshore_schema.roles import Receipt, Side
+from farshore_schema.roles import SIDES, Receipt, Side
 
 CREATED: Final = "2026-01-01T00:00:00.000Z"
 EPOCH: Final = 2
@@ -99,8 +100,24 @@ def fill(directory: Path, pairs: int, sites: int) -> dict[str, str]:
             store.txn([], changes)
             changes = []
     store.txn([], changes)
+    _report(store, clock, pairs)
     store.close()
     return credentials
+
+
+def _report(store: SqliteStore, clock: Clock, pairs: int) -> None:
+    """Let the loop look at every pair once, so that the store holds the reports of a fleet at rest."""
+    supervisor = Supervisor(store=store, clock=clock)
+    supervisor.ownership.keep()
+    session = supervisor.sightings.opened()
+    for name in pair_names(pairs):
+        for side in SIDES:
+            supervisor.sightings.reported(session, name, side, report_of(name, side))
+        supervisor.sightings.alive(session)
+        supervisor.loop.visit(name)
+        supervisor.ownership.keep()
+    supervisor.loop.flush()
+    supervisor.ownership.release()
 
 
 def report_of(pair: str, side: Side) -> SideReport:
@@ -151,7 +168,9 @@ class PaperAgent:
 
     async def _dial(self, changes_per_second: float) -> None:
         headers = {"Authorization": f"Bearer {self.token}"}
-        async with websockets.connect(self.url, additional_headers=headers, max_size=None, compression=None) as socket:
+        async with websockets.connect(
+            self.url, additional_headers=headers, max_size=None, compression=None, ping_interval=None
+        ) as socket:
             await socket.send(Hello(agent=self.site, agent_version="0", sites=(self.site,)).model_dump_json())
             hearing = asyncio.create_task(self._hear(socket))
             try:

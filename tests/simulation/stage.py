@@ -41,7 +41,7 @@ class Stage:
         self.reconcilers: list[Reconciler] = []
         self.one_agent = self.random.random() < 0.5
         disks = {side: Disk() for side in SIDES}
-        shapes = [SIDES] if self.one_agent else [("a",), ("b",)]
+        shapes: list[tuple[Side, ...]] = [SIDES] if self.one_agent else [("a",), ("b",)]
         self.agents = [Agent(self, number, sides, disks[sides[0]]) for number, sides in enumerate(shapes)]
         self._written = 0
         self._arrival: dict[int, float] = {}

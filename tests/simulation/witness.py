@@ -42,6 +42,7 @@ class Witness:
         self.operation: OperationView | None = None
         self.removed = False
         self.decisions = 0
+        self.moved = 0
         self._followed: tuple[int, Side] | None = None
 
     def blame(self, what: str) -> None:
@@ -111,6 +112,7 @@ class Witness:
 
     def _moved(self, old: RoleRecord, new: RoleRecord) -> None:
         """The active side moved: only because somebody asked, and only without loss (I7, R11)."""
+        self.moved += 1
         operation = self.operation
         asked = self.asked.get(operation.id) if operation is not None else None
         if asked is None or asked.verb != "switchover" or asked.to != new.active:

@@ -16,8 +16,8 @@ QUICK: Final[tuple[Options, ...]] = (
     *(shape._replace(trx=1, faults=0, messages=2, operations=1) for shape in _SHAPES),
     *(shape._replace(trx=0, faults=1, messages=1, operations=1) for shape in _SHAPES[::2]),
     *(shape._replace(trx=0, faults=0, messages=2, operations=1, emergencies=1) for shape in _SHAPES[:2]),
-    _NEW._replace(trx=1, messages=2, operations=1),
-    _NEW._replace(faults=1, messages=2, operations=0),
+    _NEW._replace(trx=1, messages=1, operations=1),
+    _NEW._replace(faults=1, messages=1, operations=0),
 )
 
 FULL: Final[tuple[Options, ...]] = (
@@ -26,7 +26,9 @@ FULL: Final[tuple[Options, ...]] = (
     *(shape._replace(trx=1, faults=1, messages=1, operations=1) for shape in _SHAPES),
     *(shape._replace(trx=0, faults=1, messages=2, operations=0, emergencies=2) for shape in _SHAPES),
     *(shape._replace(trx=0, faults=1, messages=1, operations=1, emergencies=1) for shape in _SHAPES[:1]),
-    _NEW._replace(trx=1, faults=1, messages=2, operations=0),
+    _NEW._replace(trx=1, messages=2, operations=1),
+    _NEW._replace(faults=1, messages=2, operations=0),
+    _NEW._replace(trx=1, faults=1, messages=1, operations=0),
     _NEW._replace(faults=2, messages=1, operations=0, one_agent=True),
 )
 

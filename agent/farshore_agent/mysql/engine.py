@@ -18,7 +18,7 @@ from farshore_agent.mysql import promotion as _promotion
 from farshore_agent.mysql import seeding as _seeding
 from farshore_agent.mysql.chores import Chores
 from farshore_agent.mysql.clients import Sweep
-from farshore_agent.mysql.ground import Ground, own_facts
+from farshore_agent.mysql.ground import Ground, facts, own_facts
 from farshore_agent.mysql.observing import Observer
 from farshore_schema.roles import Evidence, Receipt
 
@@ -86,10 +86,13 @@ class MySQLEngine:
         _promotion.promote(self._ground, epoch, evidence, receipt, still_holds)
 
     def cleanup(self) -> None:
-        """End protection here (R20): channel and processes ended, settings put back, data and read-only kept."""
+        """End protection here (R20): channel and processes ended, settings put back, data and read-only kept.
+
+        A server that was replaced meanwhile only loses our channel: its settings were never ours.
+        """
         ground = self._ground
         with ground.own.session() as session:
-            own = own_facts(ground, session)
+            own = facts(session)
             channel.remove(session)
             ground.journal.end()
             with ground.durability_lock:

@@ -52,8 +52,8 @@ def _close(role: Role, op: Operation, seen: Seen, finish: Step) -> Step:
     standby = seen[side]
     if standby is None:
         return wait("standby_unreachable")
-    if not is_recorded(standby) or standby.epoch >= role.epoch:
-        return finish  # without a record it obeys nothing before it is enrolled in the present epoch
+    if is_recorded(standby) and standby.epoch >= role.epoch:
+        return finish
     if standby.promoted_epoch > standby.fenced_epoch:
         return command(Step("fence", side, role.epoch), role, op, seen)
     return command(Step("stop_acks", side, role.epoch), role, op, seen)

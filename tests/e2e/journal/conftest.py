@@ -87,14 +87,9 @@ class Stream:
         return found
 
     def mode(self, mode: journal.Mode) -> journal.ReceiverState:
-        found: list[journal.ReceiverState] = []
-
-        def reached() -> bool:
-            found[:] = [self.receiver.state()]
-            return found[0].mode is mode
-
-        wait_until(reached, f"receiver is {mode}; {found}")
-        return found[0]
+        """Wait until the receiver is in this mode."""
+        wait_until(lambda: self.receiver.state().mode is mode, f"the receiver is {mode}")
+        return self.receiver.state()
 
     def segment_directory(self) -> Path:
         return self.directory / "segments" / self.receiver.state().segment

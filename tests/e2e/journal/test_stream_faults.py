@@ -193,19 +193,6 @@ def test_first_attach_at_the_present(source: MySQLServer, make_stream: MakeStrea
     assert len(stream.files()) == 1
 
 
-def test_checksums_switched_off_and_on(source: MySQLServer, make_stream: MakeStream) -> None:
-    """A source that stops writing checksums is not followed meanwhile; back on, the stream goes on by itself, but what
-    was written without checksums stays out: that file can never be taken."""
-    stream = make_stream(source)
-    stream.receive()
-    stream.caught_up()
-    source.execute("SET GLOBAL binlog_checksum=NONE")
-    stream.stopped_as(journal.StopCode.CHECKSUM_OFF)
-    source.execute("SET GLOBAL binlog_checksum=CRC32")
-    reason = stream.receiver.state().stopped
-    assert reason is None or reason.code is journal.StopCode.CHECKSUM_OFF
-
-
 def test_a_full_disk(source: MySQLServer, make_stream: MakeStream, tmp_path: Path) -> None:
     """DiskFull is said, the source does not notice, and the stream resumes by itself when space returns."""
     require_root()
@@ -290,48 +277,76 @@ def test_a_journal_of_a_newer_version(source: MySQLServer, make_stream: MakeStre
     assert "Upgrade" in caught.value.hint
 
 
-def test_another_server_at_the_endpoint(mysql_server: MySQLServerFactory, make_stream: MakeStream) -> None:
-    """R3: a changed server_uuid stops the stream as SourceReplaced, though file names and positions would fit."""
-    source = mysql_server(name="rebuilt")
-    prepare(source)
-    stream = make_stream(source)
+@pytest.fixture(scope="module")
+def changeable(mysql_server_of_module: MySQLServerFactory) -> MySQLServer:
+    """A source whose history is spoiled by each of its tests, which begin by resetting it."""
+    return mysql_server_of_module(name="changeable")
+
+
+def begin_anew(server: MySQLServer, stream: Stream) -> None:
+    server.execute("RESET BINARY LOGS AND GTIDS", "DROP DATABASE IF EXISTS app")
+    prepare(server)
     stream.receive()
     stream.caught_up()
+    stream.mode(journal.Mode.FOLLOWING)
+
+
+def test_another_server_at_the_endpoint(changeable: MySQLServer, make_stream: MakeStream) -> None:
+    """R3: a changed server_uuid stops the stream as SourceReplaced, though file names and positions would fit."""
+    stream = make_stream(changeable)
+    begin_anew(changeable, stream)
     end = stream.receiver.end()
-    source.stop()
-    (source.datadir / "auto.cnf").unlink()
-    source.start()
-    source.execute(ONE_ROW)
+    changeable.stop()
+    (changeable.datadir / "auto.cnf").unlink()
+    changeable.start()
+    changeable.execute(ONE_ROW)
     reason = stream.stopped_as(journal.StopCode.SOURCE_REPLACED)
     assert not reason.retried
-    assert reason.evidence["found"] == source.scalar("SELECT @@server_uuid")
-    assert stream.receiver.end() == end
-    # The same server with its history reset is another history too, with and without an equal file name.
-    source.stop()
-    (source.datadir / "auto.cnf").write_text(f"[auto]\nserver-uuid={reason.evidence['expected']}\n")
-    source.start()
-    source.execute("RESET BINARY LOGS AND GTIDS")
-    make_account(source)
+    assert reason.evidence["found"] == changeable.scalar("SELECT @@server_uuid")
+    assert stream.mode(journal.Mode.STOPPED).end_gtid_set == end
+
+
+def test_reset_behind_our_back(changeable: MySQLServer, make_stream: MakeStream) -> None:
+    """A history reset while we were away is found at the dial: when the new log is still short, and also when it has
+    grown past our position in a file of the same name."""
+    stream = make_stream(changeable)
+    begin_anew(changeable, stream)
+    end = stream.receiver.detach()
+    changeable.execute("RESET BINARY LOGS AND GTIDS")
     stream.receiver.attach()
     reset = stream.stopped_as(journal.StopCode.HISTORY_RESET)
     assert not reset.retried
     assert reset.evidence["journal_end"] == end
     for _ in range(40):
-        source.execute(ONE_ROW)
+        changeable.execute(ONE_ROW)
     stream.receiver.attach()
     stream.stopped_as(journal.StopCode.HISTORY_RESET)
     assert stream.mode(journal.Mode.STOPPED).end_gtid_set == end
 
 
-def test_reset_under_a_running_stream(mysql_server: MySQLServerFactory, make_stream: MakeStream) -> None:
+def test_reset_under_a_running_stream(changeable: MySQLServer, make_stream: MakeStream) -> None:
     """RESET BINARY LOGS AND GTIDS while the stream follows: it stops and asks, it does not mix two histories."""
-    source = mysql_server(name="reset")
-    prepare(source)
-    stream = make_stream(source)
-    stream.receive()
-    stream.caught_up()
-    stream.mode(journal.Mode.FOLLOWING)
+    stream = make_stream(changeable)
+    begin_anew(changeable, stream)
     end = stream.receiver.end()
-    source.execute("RESET BINARY LOGS AND GTIDS", "CREATE DATABASE again")
+    changeable.execute("RESET BINARY LOGS AND GTIDS", "CREATE DATABASE again", "DROP DATABASE again")
     stream.stopped_as(journal.StopCode.HISTORY_RESET)
+    assert stream.receiver.end() == end
+
+
+def test_checksums_switched_off_and_on(changeable: MySQLServer, make_stream: MakeStream) -> None:
+    """A source without checksums is not followed. Back on, the stream goes on by itself, over a file without checksums
+    that holds no transaction; one that holds a transaction is never stepped over."""
+    stream = make_stream(changeable)
+    begin_anew(changeable, stream)
+    changeable.execute("SET GLOBAL binlog_checksum=NONE")
+    assert stream.stopped_as(journal.StopCode.CHECKSUM_OFF).retried
+    changeable.execute("SET GLOBAL binlog_checksum=CRC32", ONE_ROW)
+    stream.mode(journal.Mode.FOLLOWING)
+    stream.caught_up()
+    end = stream.receiver.end()
+    journal.verify(stream.directory)
+    changeable.execute("SET GLOBAL binlog_checksum=NONE", ONE_ROW, "SET GLOBAL binlog_checksum=CRC32", ONE_ROW)
+    stream.stopped_as(journal.StopCode.CHECKSUM_OFF)
+    assert not stream.receiver.wait_contains(changeable.gtid_executed(), 2.0)
     assert stream.receiver.end() == end

@@ -1,4 +1,4 @@
-"""What a stream cannot survive by itself: it stops with the reason, never with a gap, and a seed by consent mends it."""
+"""What a stream cannot survive by itself: it stops with the reason, never with a gap; a seed by consent mends it."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import httpx
 
+from farshore.plan import REASONS
 from farshore_agent import durable
 from farshore_schema.roles import Side, next_even
 from tests.demo.stage import APPLICATION, Site, Stage
@@ -31,6 +32,7 @@ SITES: Final = ("tokyo", "osaka")
 SIDE: Final[dict[str, Side]] = {"tokyo": "a", "osaka": "b"}
 SIZE: Final = LoadSize(clients=4, rate_per_second=150, answer_seconds=5)
 PROTECTED_SECONDS: Final = 90.0
+SETTLED_SECONDS: Final = 60.0
 OWN_SCHEMA: Final = "farshore."
 ROWS: Final = 2000
 """Rows before the seed: enough to be copied, few enough to be compared often."""
@@ -123,6 +125,23 @@ class Rig:
             wait_until(over, f"{id} ends", seconds=seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}: {self.told(last)}") from None
+        return last
+
+    def settled(self, id: str) -> Plain:
+        """Wait until an operation has ended or waits for a reason that is named; return it."""
+        last: Plain = {}
+
+        def told() -> bool:
+            last.update(self.operation(id))
+            return last["state"] != "open"
+
+        try:
+            wait_until(told, f"{id} ends, or says what it waits for", seconds=SETTLED_SECONDS, poll_seconds=0.1)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.told(last)}") from None
+        if last["state"] == "waiting":
+            assert last["waiting_for"] in REASONS, self.told(last)
+            assert last["waiting_hint"], self.told(last)
         return last
 
     def told(self, operation: Plain) -> str:

@@ -117,6 +117,8 @@ class Receiver:
             self._open(last)
         if last.sealed and same:
             self._mode = Mode.SEALED
+        elif self._detached:
+            self._mode = Mode.DETACHED
 
     def _open(self, record: SegmentRecord) -> SegmentWriter:
         writer = SegmentWriter(self._journal, record, self._positions, self.changed)
@@ -254,7 +256,7 @@ class Receiver:
         except StreamStopped as stop:
             if suspicion and contradicts(stop):
                 raise suspicion from stop
-            if stop.stop is not StopCode.SOURCE_PURGED or not self._skip_purged(writer):
+            if stop.stop not in (StopCode.SOURCE_PURGED, StopCode.CHECKSUM_OFF) or not self._step_over(writer):
                 raise
 
     def _pump(self, link: SourceLink, facts: SourceFacts, writer: SegmentWriter, *, non_blocking: bool) -> None:
@@ -271,13 +273,13 @@ class Receiver:
             self.changed.notify_all()
         link.pump(ingest, self._stopping)
 
-    def _skip_purged(self, writer: SegmentWriter) -> bool:
-        """Go on in a later file when the purged ones hold nothing that we lack; False when they do."""
+    def _step_over(self, writer: SegmentWriter) -> bool:
+        """Go on in a later file when those that cannot be had hold no transaction that we lack; False when they do."""
         link, _ = self._connect()
         first = link.first_file(writer.end())
         if first.previous.subtract(writer.end()) or first.name in self._journal.files(writer.record.name):
             return False
-        log.warning("files purged unread, nothing missing: next=%s", first.name)
+        log.warning("stepped over files without new transactions: next=%s", first.name)
         writer.rotate(first.name)
         return True
 

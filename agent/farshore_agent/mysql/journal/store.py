@@ -113,7 +113,8 @@ class SegmentWriter:
     def rotate(self, name: str) -> None:
         """Close the current file and begin `name`; durable and published when this returns.
 
-        The caller has committed everything: a file never ends inside a transaction.
+        The caller has committed everything: a file never ends inside a transaction. A file that never got a byte is
+        forgotten (the source's could not be had, and held nothing).
         """
         if not is_binlog_name(name):
             raise Permanent(f"the source named a binary log file {name!r}", hint="Check what answers at the endpoint.")
@@ -129,9 +130,11 @@ class SegmentWriter:
                 )
             fd = self._disk.create(self.directory / name)
             self._disk.sync_directory(self.directory)
-            self._journal.write_files(self.record.name, [*files, name])
+            self._journal.write_files(self.record.name, [*files[: None if self.size else -1], name])
         if self._fd >= 0:
             self._disk.close(self._fd)
+            if not self.size:
+                self._disk.remove(self.directory / self.file)
         with self.changed:
             self._fd = fd
             self.file, self.size, self.boundary, self.last_event = name, 0, 0, 0
@@ -232,7 +235,7 @@ class SegmentWriter:
     def _recover(self) -> None:
         published = _published(self._journal.position, self.record.name)
         files = self._journal.files(self.record.name)
-        if published and published.file and published.file not in files:
+        if published and published.position and published.file not in files:
             raise damaged(self.directory / "index", 0, f"the published file {published.file} is not listed")
         self._remove_unlisted(files)
         if files:
