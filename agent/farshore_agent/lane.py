@@ -263,7 +263,7 @@ class Lane:
         for job in self._all_jobs():
             if job.name not in LONG_STEPS or job.order is None:
                 continue
-            newer = step.epoch > job.order.step.epoch and step.name not in ("prepare", "enrol")
+            newer = step.epoch > job.order.step.epoch and step.name != "prepare"
             if step.name in INTERRUPTING_STEPS or newer:
                 job.cancelled.set()
 

@@ -89,7 +89,9 @@ class Journal:
         deadline = time.monotonic() + FIRST_SEGMENT_SECONDS
         while True:
             state = self.state()
-            if state is not None and state.segment and not state.sealed:
+            if state is not None and state.sealed:
+                raise Permanent("not_possible_now", f"the journal's segment {state.segment} was sealed")
+            if state is not None and state.segment and state.mode in (journal.Mode.CATCHING_UP, journal.Mode.FOLLOWING):
                 return state
             if state is not None and state.stopped is not None and not state.stopped.retried:
                 raise stopped_error(state.stopped)

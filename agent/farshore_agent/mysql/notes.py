@@ -45,6 +45,17 @@ class StreamNote:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CopyNote:
+    """A copy that is complete and proved equal, on a target that is still closed: only its first tail is missing."""
+
+    epoch: int
+    own: str
+    source: str
+    executed: str
+    """What the copy holds; valid for this server only while it is in offline_mode."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Workload:
     """What the active side's applications rely on and a replica does not carry; noted while the other side is open."""
 
@@ -106,6 +117,18 @@ class Notes:
         if self.stream() != note:
             self._write("stream", note)
 
+    def copy(self) -> CopyNote | None:
+        """Return the copy that waits for its first tail."""
+        found = self._read("copy")
+        return None if found is None else CopyNote(**found)
+
+    def save_copy(self, note: CopyNote | None) -> None:
+        """Keep it; None when it is no longer true."""
+        if note is not None:
+            self._write("copy", note)
+        else:
+            (self._directory / "copy.json").unlink(missing_ok=True)
+
     def workload(self) -> Workload:
         """Return what was last seen of the active side's workload."""
         found = self._read("workload") or {}
@@ -129,7 +152,7 @@ class Notes:
 
     def forget(self) -> None:
         """Forget everything but our identity (the end of protection)."""
-        for name in ("binding", "stream", "workload", "settings"):
+        for name in ("binding", "stream", "copy", "workload", "settings"):
             (self._directory / f"{name}.json").unlink(missing_ok=True)
 
     def _read(self, name: str) -> dict[str, Any] | None:

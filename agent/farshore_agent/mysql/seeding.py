@@ -14,14 +14,15 @@ from typing import Any, Final
 import pymysql
 
 from farshore_agent.engines import SeedCall
-from farshore_agent.mysql import channel, marker, persisted, seed, settings_record
+from farshore_agent.mysql import channel, durability, marker, persisted, seed, settings_record
 from farshore_agent.mysql.clients import clients
 from farshore_agent.mysql.connections import CONNECT_SECONDS, Address, Session, tls_arguments
 from farshore_agent.mysql.draining import applied
 from farshore_agent.mysql.fencing import position
 from farshore_agent.mysql.following import apply, await_attached
 from farshore_agent.mysql.ground import Ground, ServerFacts, facts
-from farshore_agent.mysql.notes import StreamNote
+from farshore_agent.mysql.journal.gtid import GtidSet
+from farshore_agent.mysql.notes import CopyNote, StreamNote
 from farshore_schema.errors import FarshoreError, Permanent, Transient
 from farshore_schema.observed import SeedProgress
 from farshore_schema.roles import Consent
@@ -32,10 +33,17 @@ IN_USE_SECONDS: Final = 0.5
 COPY_ANSWER_SECONDS: Final = 3600.0
 """A statement of the copy (an index over a big table) may be silent for so long."""
 NAMED_MAX: Final = 5
+_JOURNAL_ENDS: Final = frozenset(
+    {"source_purged", "history_reset", "source_replaced", "corrupt_journal", "unsuitable_server", "not_possible_now"}
+)
+"""A receiver that stopped for these cannot continue its segment."""
 
 
 def run(ground: Ground, call: SeedCall) -> None:
-    """Copy the other side here and follow it until the first tail is applied. Blocks; raises our errors only."""
+    """Copy the other side here and follow it until the first tail is applied. Blocks; raises our errors only.
+
+    A copy that was complete when its agent died is not made again: the target is still closed then.
+    """
     with ground.own.session() as session:
         own = facts(session)
         with ground.dial_peer() as there:
@@ -48,17 +56,39 @@ def run(ground: Ground, call: SeedCall) -> None:
             ours = _accounts(session, ground) | _accounts(there, ground)
         settings_record.record(session, ground.notes, own.server)
         first_write = _Once(call.before_first_write)
-        if channel.status(session) is not None:
-            first_write()
-            channel.remove(session)
+        copied = _is_copied(ground, session, call, own, source)
+        if not copied:
+            ground.notes.save_copy(None)
+            if channel.status(session) is not None:
+                first_write()
+                channel.remove(session)
         note = _receive(ground, call, own, source, session.local_host)
-    _copy(ground, call, note, ours, first_write)
-    _catch_up(ground, call, note)
+    if not copied:
+        executed = _copy(ground, call, ours, first_write)
+        ground.notes.save_copy(CopyNote(epoch=call.epoch, own=own.server, source=source.server, executed=executed))
+    try:
+        _catch_up(ground, call, note)
+    except Permanent:
+        ground.notes.save_copy(None)  # the next seed begins with a new copy
+        raise
     try:
         seed.reopen_target(_connect(ground.own_address))
     except seed.SeedError as error:
         raise _translated(error) from error
+    ground.notes.save_copy(None)
     _report(call, "catching_up")
+
+
+def _is_copied(ground: Ground, session: Session, call: SeedCall, own: ServerFacts, source: ServerFacts) -> bool:
+    """Whether an earlier call of this seed has copied everything already and nobody touched it since."""
+    found = ground.notes.copy()
+    return (
+        found is not None
+        and (found.epoch, found.own, found.source) == (call.epoch, own.server, source.server)
+        and persisted.switches(session).offline
+        and GtidSet.parse(found.executed).issubset(own.executed)
+        and own.executed.issubset(source.executed)
+    )
 
 
 class _Once:
@@ -86,6 +116,7 @@ def _refuse(ground: Ground, session: Session, call: SeedCall, own: ServerFacts, 
         )
     channel.refuse_others(session)
     persisted.refuse_unfenceable(persisted.switches(session))
+    durability.judge(session, ground.seat.document.standby_durability)
     mark = marker.read(session, ground.pair)
     if mark is not None and mark.active_since_epoch >= call.epoch:
         raise _wrong_direction(
@@ -137,35 +168,42 @@ def _accounts(session: Session, ground: Ground) -> frozenset[seed.Account]:
 
 
 def _receive(ground: Ground, call: SeedCall, own: ServerFacts, source: ServerFacts, listen_host: str) -> StreamNote:
-    """Attach the receiver; the snapshot must contain where its journal starts (R10)."""
+    """Attach the receiver; the snapshot must contain where its journal starts (R10).
+
+    A stream of this epoch goes on where it is; one that cannot go on is set aside, and a new journal begins.
+    """
     _report(call, "starting")
     ground.notes.bind(own=own.server, peer=source.server)
     known = ground.notes.stream()
     if known is not None and (known.epoch, known.source_uuid) == (call.epoch, source.server):
-        note = replace(known, joined=False)
-    else:
-        note = StreamNote(
-            epoch=call.epoch,
-            source_uuid=source.server,
-            start_gtid_set=str(source.executed),
-            listen_host=listen_host,
-        )
+        try:
+            return _attach(ground, call, replace(known, joined=False))
+        except Permanent as error:
+            if error.code not in _JOURNAL_ENDS:
+                raise
+            ground.journal.end()
+    note = StreamNote(
+        epoch=call.epoch, source_uuid=source.server, start_gtid_set=str(source.executed), listen_host=listen_host
+    )
+    return _attach(ground, call, note)
+
+
+def _attach(ground: Ground, call: SeedCall, note: StreamNote) -> StreamNote:
     ground.notes.save_stream(note)
     ground.journal.open(note)
     ground.journal.await_segment(call.cancelled)
     return note
 
 
-def _copy(
-    ground: Ground, call: SeedCall, note: StreamNote, ours: frozenset[seed.Account], first_write: Callable[[], None]
-) -> None:
+def _copy(ground: Ground, call: SeedCall, ours: frozenset[seed.Account], first_write: Callable[[], None]) -> str:
+    """Make the copy and return the GTID set that it holds."""
     document = ground.seat.document
     settings = seed.SeedSettings(
         workers=document.seed_workers, ddl=document.seed_ddl, skip_accounts=tuple(sorted(ours))
     )
     start = ground.journal.await_segment(call.cancelled).start_gtid_set
     try:
-        seed.run_seed(
+        result = seed.run_seed(
             _connect(ground.peer_address),
             _connect(ground.own_address),
             settings,
@@ -178,6 +216,7 @@ def _copy(
         )
     except seed.SeedError as error:
         raise _translated(error) from error
+    return result.gtid_executed
 
 
 def _state_directory(ground: Ground) -> Any:

@@ -165,19 +165,22 @@ class Embedded(ABC):
         rev = self._rev + 1
         puts: list[Item] = []
         deletes: list[str] = []
+        changed: list[tuple[str, bool]] = []  # in the order of the transaction
         for change in then:
             old = self._read(change.key)
             if isinstance(change, Put):
                 if change.lease:
                     self._leases.require(change.lease)
                 puts.append(Item(change.key, change.value, rev, old.create_rev if old else rev, change.lease))
+                changed.append((change.key, False))
             elif old:
                 deletes.append(change.key)
-        if not puts and not deletes:
+                changed.append((change.key, True))
+        if not changed:
             return ()
         self._commit(rev, puts, deletes)
         self._rev = rev
-        events = self._log.append(rev, [*((item.key, False) for item in puts), *((key, True) for key in deletes)])
+        events = self._log.append(rev, changed)
         return [wake for watch in self._watches for wake in watch.wakes_for(events)]
 
 

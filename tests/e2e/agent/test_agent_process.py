@@ -353,6 +353,7 @@ def test_a_recycled_pid_is_never_ended(tmp_path: Path) -> None:
             directory / "journal.pid", processes.Process(pid=bystander.pid, started="another boot:12", what="journal")
         )
         assert stop.stop_all(tmp_path / "agent") == []
+        assert not processes.end(processes.Process(pid=bystander.pid, started="another boot:12", what="journal"))
         assert bystander.poll() is None
         bystander.kill()
     own = processes.spawn([sys.executable, "-c", "input()"], pid_file=directory / "journal.pid", what="journal")

@@ -6,8 +6,11 @@ import json
 from collections import Counter
 from typing import Any
 
+import pulumi
 import pytest
+from pulumi import automation
 
+import pulumi_farshore as farshore
 from pulumi_farshore.changes import UNKNOWN
 from tests.e2e.provider.conftest import PROGRAM, Declare, endpoint, pair
 from tests.testbed.pulumi import PulumiEngine, Stack
@@ -225,19 +228,22 @@ def test_yaml_documents_are_the_same_resources(stack: Stack, declare: Declare, r
     assert exists(reconciler, "from-file")
 
 
-def test_a_thousand_pairs_in_one_stack(stack: Stack, declare: Declare, reconciler: Reconciler) -> None:
-    """They are all declared, and the next preview has nothing to do."""
-    count = 1000
-    many = [
-        pair(f"p{n:04}", site_a=endpoint("tokyo", 10000 + n), site_b=endpoint("osaka", 20000 + n)) for n in range(count)
-    ]
-    (stack.directory / "many.json").write_text(json.dumps(many))
-    declare(pairs_file=str(stack.directory / "many.json"))
-    stack.up(seconds=900).ok()
-    assert exists(reconciler, "p0000")
-    assert exists(reconciler, f"p{count - 1:04}")
-    assert steps(stack) == Counter({"same": count + 2})
-    # The stack is thrown away with its reconciler: destroying a thousand resources would only test the engine.
-    state = stack.export()
-    state["deployment"]["resources"] = []
-    stack.run("stack", "import", "--force", stack=True, stdin=json.dumps(state)).ok()
+def test_an_inline_program_of_the_automation_api_declares_as_well(engine: PulumiEngine, reconciler: Reconciler) -> None:
+    """The provider is an installed module, so a program without a file of its own works; its end ends protection."""
+
+    def program() -> None:
+        farshore.Site("tokyo")
+        farshore.Site("osaka")
+        made = farshore.MySQLPair("inline", site_a=endpoint("tokyo"), site_b=endpoint("osaka", 3307))  # type: ignore[arg-type]
+        pulumi.export("active", made.active_site)
+
+    options = automation.LocalWorkspaceOptions(env_vars=engine.environment, pulumi_home=str(engine.directory / "home"))
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in engine.environment.items():
+            patched.setenv(name, value)
+        stack = automation.create_stack(stack_name="auto", project_name="inline", program=program, opts=options)
+        up = stack.up()
+        assert up.outputs["active"].value == "tokyo"
+        assert exists(reconciler, "inline")
+        stack.destroy()
+    assert not exists(reconciler, "inline")

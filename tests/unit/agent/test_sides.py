@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from farshore_agent.engines import Engine, Seat, SeedCall
+from farshore_agent.engines import Engine, Seat, SeedCall, Seen
 from farshore_agent.engines.fake import FakeEngine
 from farshore_agent.engines.fake_world import FakeWorld
 from farshore_agent.lane import Hands
@@ -205,6 +205,28 @@ def test_a_fence_under_way_is_never_taken_for_a_broken_one(rigs: Callable[..., R
     for key, report in list(rig.heard.history):
         assert not report.findings, (key, report)
         assert not (report.receipt is not None and report.writable)
+
+
+def test_a_look_that_an_order_passed_is_thrown_away(rigs: Callable[..., Rig], world: FakeWorld) -> None:
+    """The side is opened after the record was read and before the engine looked: no broken fence is seen."""
+    order: list[Callable[[], object]] = []
+
+    class Interrupted(FakeEngine):
+        def observe(self) -> Seen:
+            if self._side == "a" and order:
+                order.pop()()
+            return super().observe()
+
+    rig = rigs(world, lambda seat: Interrupted(world, seat.side, autoflow=True))
+    rig.protect()
+    receipt = rig.do(command("fence", "a", 4)).receipt
+    rig.report("a", lambda report: report.receipt == receipt)
+    order.append(lambda: rig.do(command("promote", "a", 6, evidence="aborted")))
+    rig.report("a", lambda report: report.writable and report.promoted_epoch == 6)
+    assert not order
+    for key, report in list(rig.heard.history):
+        assert not report.findings, (key, report)
+        assert not (key[1] == "a" and report.writable and report.promoted_epoch < report.fenced_epoch)
 
 
 class SlowSeed(FakeEngine):
