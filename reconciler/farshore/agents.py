@@ -7,7 +7,7 @@ operation of its pair is open. This module knows messages and sockets, never wha
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from farshore.conversation import Conversation, Wire
 from farshore.sessions import Standing
-from farshore.sightings import Seat, Sightings
+from farshore.sightings import UNHEARD_SECONDS, Changed, Seat, Sightings
 from farshore_schema.documents import MySQLPair
 from farshore_schema.errors import ErrorBody, FarshoreError, Permanent, Transient
 from farshore_schema.messages import (
@@ -124,7 +124,7 @@ class AgentSessions:
         # visits and requests wait for one turn and not for one of each agent.
         self._ear = asyncio.Lock()
         self._turn_ends = 0.0
-        self._sites: dict[str, tuple[str, str]] = {}  # of every pair that was visited
+        self._standings: dict[str, Standing] = {}  # of every pair that was visited
 
     # ---- what the loop uses
 
@@ -149,7 +149,7 @@ class AgentSessions:
 
     def settle(self, standing: Standing) -> None:
         """Bring both sides' assignments up to date. Idempotent; nothing is sent twice."""
-        self._sites[standing.pair] = (standing.site_a, standing.site_b)
+        self._standings[standing.pair] = standing
         for side in SIDES:
             self._settle((standing.pair, side), standing)
 
@@ -160,7 +160,7 @@ class AgentSessions:
             if seat in self._served:
                 self._take_back(seat)
         self._sightings.forget(pair)
-        self._sites.pop(pair, None)
+        self._standings.pop(pair, None)
 
     # ---- what the API uses
 
@@ -235,9 +235,9 @@ class AgentSessions:
             if mute > DEAD_SECONDS:
                 error = Transient("timeout", f"the agent said nothing for {mute:.0f} s")
                 each.end(error.body(), retry_seconds=REDIAL_SECONDS)
-            elif STALE_SECONDS < silent <= STALE_SECONDS + 1.5:
-                for seat in self._sightings.of(each.number):
-                    self._on_change(seat[0], 0.0)
+            elif not each.missed and silent > STALE_SECONDS:
+                each.missed = True
+                self._wake_late(self._sightings.of(each.number), silent)
 
     async def _greet(self, wire: Wire, identity: Identity) -> Conversation:
         try:
@@ -297,10 +297,25 @@ class AgentSessions:
         self._welcome(conversation)
         self._look_again(conversation.sites)
 
+    def _wake_late(self, seats: Iterable[Seat], silent_seconds: float = 0.0) -> None:
+        """Ask for visits when sides nobody vouches for become unknown, or worth reporting as such."""
+        for pair, _side in seats:
+            standing = self._standings.get(pair)
+            busy = standing is not None and standing.busy
+            due = (STALE_SECONDS if busy else UNHEARD_SECONDS) + STALE_MARGIN_SECONDS
+            self._on_change(pair, max(0.0, due - silent_seconds))
+
+    def _wake_back(self, changed: Changed) -> None:
+        """Ask for visits of sides that are heard again, where anybody took notice of the silence."""
+        for pair, _side in changed.back:
+            standing = self._standings.get(pair)
+            if changed.silent_seconds > UNHEARD_SECONDS or standing is None or standing.busy:
+                self._on_change(pair, 0.0)
+
     def _look_again(self, sites: frozenset[str]) -> None:
         """Ask for a visit of every pair with a side at one of these sites; the visit assigns."""
-        for pair, (a, b) in self._sites.items():
-            if a in sites or b in sites:
+        for pair, standing in self._standings.items():
+            if standing.site_a in sites or standing.site_b in sites:
                 self._on_change(pair, 0.0)
 
     def _welcome(self, conversation: Conversation) -> None:
@@ -345,11 +360,10 @@ class AgentSessions:
     def _take(self, conversation: Conversation, message: object) -> None:
         match message:
             case Alive():
+                conversation.missed = False
                 changed = self._sightings.alive(conversation.number, frozenset(message.unheld))
-                for seat in changed.back:
-                    self._on_change(seat[0], 0.0)
-                for seat in changed.lost:
-                    self._on_change(seat[0], STALE_SECONDS + STALE_MARGIN_SECONDS)
+                self._wake_back(changed)
+                self._wake_late(changed.lost)
             case Report():
                 if self._is_mine(conversation, (message.pair, message.side), message.incarnation) and (
                     self._sightings.reported(conversation.number, message.pair, message.side, message.report)
@@ -419,8 +433,7 @@ class AgentSessions:
         for asked, answer in self._questions.values():
             if asked is conversation and not answer.done():
                 answer.set_exception(Transient("agent_unreachable", "the agent went away before it answered"))
-        for seat in lost:
-            self._on_change(seat[0], STALE_SECONDS + STALE_MARGIN_SECONDS)
+        self._wake_late(lost)
 
     def _live(self) -> tuple[Conversation, ...]:
         found = {*self._by_site.values()} | ({self._embedded} if self._embedded is not None else set())

@@ -49,6 +49,7 @@ class Conversation:
         self.probe_ports: Mapping[str, int] = {}  # site -> port of its role probe
         self.open = True
         self.heard = 0.0  # clock seconds of the newest message, whatever it said
+        self.missed = False  # its silence was noticed, and is not noticed again
         self._due = due
         self._assignments: dict[Seat, Unassign | None] = {}  # None: ask `due` for the newest assignment
         self._others: deque[Command | Inspect | Welcome] = deque()
@@ -92,6 +93,8 @@ class Conversation:
                 await wire.send_text(message.model_dump_json())
             if isinstance(message, Goodbye):
                 return
+            if isinstance(message, Assign):
+                await asyncio.sleep(0)  # thousands may be due at once, and a socket with room does not wait
 
     def _next(self) -> BaseModel | None:
         """Return the next message: commands and questions first, but never before the assignment of their side."""

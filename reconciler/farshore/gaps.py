@@ -17,7 +17,7 @@ BY: Final = "on_gap: reseed"
 def reseed(desk: Desk, snapshot: Snapshot) -> OperationView | None:
     """Return the operation that copies the standby anew with the declaration's standing consent, None when not due.
 
-    One that ended without a copy is not repeated for the same server and epoch: somebody took it back.
+    One that ended without a copy is not repeated for the same server: somebody took it back.
     """
     role = snapshot.decided()
     consent = gap_consent(role, snapshot.core(), snapshot.seen, snapshot.policy)
@@ -43,4 +43,6 @@ def _was_taken_back(records: Records, pair: str, consent: Consent) -> bool:
     if not history:
         return False
     newest = records.parsed(history[-1], OperationView).value
-    return newest.by == BY and newest.state != "done" and newest.consent == consent
+    given = newest.consent
+    same = given is not None and (given.side, given.server) == (consent.side, consent.server)
+    return newest.by == BY and newest.state != "done" and same

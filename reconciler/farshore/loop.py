@@ -25,6 +25,7 @@ from farshore.plan import plan
 from farshore.report import Told, explained, rpo_class, without_measurements
 from farshore.reporting import Reporter
 from farshore.sessions import Sessions, Standing
+from farshore.sightings import UNHEARD_SECONDS
 from farshore.snapshot import Snapshot, read
 from farshore.store import Change, Delete, Guard, Txn, keys
 from farshore.store.records import RoleRecord, decided, put, unchanged
@@ -329,12 +330,20 @@ class Loop:
         return done
 
     def _unheard_seconds(self, snapshot: Snapshot) -> float:
-        """Return for how long the stored report stays as it is, because this process is young and has not heard of the
-        pair yet: a restart must not make ten thousand pairs unknown for the moment that agents need to dial again."""
-        observed = snapshot.observed
-        if snapshot.status_rev == 0 or (observed.age_a is not None and observed.age_b is not None):
+        """Return for how long the stored report stays as it is although a side is unknown by now.
+
+        A young process has not heard of most pairs yet, and agents are restarted: neither must make ten thousand pairs
+        unknown for the moment that it takes to dial again.
+        """
+        if snapshot.status_rev == 0 or snapshot.operation is not None:
             return 0.0
-        return max(0.0, self._began + START_SECONDS - self._clock.monotonic())
+        observed, pauses = snapshot.observed, [0.0]
+        for report, age in ((observed.a, observed.age_a), (observed.b, observed.age_b)):
+            if report is None and age is not None:
+                pauses.append(UNHEARD_SECONDS - age)
+            elif report is None:
+                pauses.append(self._began + START_SECONDS - self._clock.monotonic())
+        return max(pauses)
 
     def _raced(self, visit: _Visit, owner: object) -> bool:
         self.counters.conflicts += 1

@@ -14,6 +14,9 @@ from farshore_schema.messages import Measure
 from farshore_schema.observed import MEASUREMENTS, STALE_SECONDS, PairObserved, SideReport
 from farshore_schema.roles import SIDES, Side
 
+UNHEARD_SECONDS: Final = 10.0
+"""A side that is unknown for less is not yet reported as such: agents restart and are upgraded in a few seconds. What
+is decided is decided on `STALE_SECONDS`; this is only about what people are told."""
 SAMPLES_MAX: Final = 64  # lag samples kept for one side: about five minutes at one in five seconds
 _MEASURED: Final = set(MEASUREMENTS)
 
@@ -28,10 +31,11 @@ class Sample(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """Sides whose freshness an `alive` changed: no longer vouched for, and fresh again."""
+    """Sides whose freshness an `alive` changed: no longer vouched for, and fresh again after so many seconds."""
 
     lost: tuple[Seat, ...] = ()
     back: tuple[Seat, ...] = ()
+    silent_seconds: float = 0.0  # how long the session had said nothing
 
 
 @dataclass(slots=True)
@@ -117,8 +121,8 @@ class Sightings:
         back = state.unheld - unheld
         if now - state.alive > STALE_SECONDS:  # everything was unknown for a moment
             back = frozenset(seat for seat, each in self._sides.items() if each.session == session) - unheld
-        state.alive, state.unheld = now, unheld
-        return Changed(lost=lost, back=tuple(back))
+        silent, state.alive, state.unheld = now - state.alive, now, unheld
+        return Changed(lost=lost, back=tuple(back), silent_seconds=silent)
 
     def silent_seconds(self, session: int) -> float:
         """Return the seconds since the session last said `alive`."""

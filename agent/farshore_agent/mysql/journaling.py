@@ -85,13 +85,13 @@ class Journal:
             return Feed(at.host, at.port, login.user, login.password_file.read_text().strip())
 
     def await_segment(self, cancelled: Callable[[], bool]) -> journal.ReceiverState:
-        """Wait until the receiver has begun its segment durably; raises why it has not."""
+        """Wait until the receiver has its segment and the source sends to it; raises why it does not."""
         deadline = time.monotonic() + FIRST_SEGMENT_SECONDS
         while True:
             state = self.state()
             if state is not None and state.sealed:
                 raise Permanent("not_possible_now", f"the journal's segment {state.segment} was sealed")
-            if state is not None and state.segment and state.mode in (journal.Mode.CATCHING_UP, journal.Mode.FOLLOWING):
+            if state is not None and state.segment and state.connected:
                 return state
             if state is not None and state.stopped is not None and not state.stopped.retried:
                 raise stopped_error(state.stopped)

@@ -183,4 +183,8 @@ def _not_by_record(record: Record, verb: Verb, site: str) -> str:
         return f"{site} is the active site in epoch {record.epoch}"
     if verb == "standby" and record.base != "complete":
         return f"{site} holds no complete copy"
+    if verb == "standby" and record.stream_epoch == 0:
+        return (
+            f"{site} does not follow the active site"  # for example after a failover: it may hold what nobody else does
+        )
     return ""

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -17,6 +17,8 @@ from farshore_agent.mysql.journal import client as journal
 from farshore_agent.mysql.journal.launch import RECEIVER, SERVER, RolePaths, read_pid
 from tests.testbed.mysql import MySQLServer
 from tests.testbed.waiting import wait_until
+
+Found = TypeVar("Found")
 
 USER = "farshore_repl"
 PASSWORD = "r3plication"
@@ -70,6 +72,14 @@ class Stream:
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not Path(f"/proc/{pid}").exists(), f"{role} {pid} is gone")
 
+    def until(self, condition: Callable[[], Found], what: str) -> Found:
+        """Wait, and on failure say what the receiver says."""
+        try:
+            return wait_until(condition, what)
+        except AssertionError as error:
+            log = self.receiver.log_file.read_text()[-2000:]
+            raise AssertionError(f"{error}\n{self.receiver.state()}\n{log}") from error
+
     def caught_up(self) -> None:
         """Wait until everything that the source has committed is durable in the journal."""
         wanted = self.source.gtid_executed()
@@ -82,13 +92,13 @@ class Stream:
             reason = self.receiver.state().stopped
             return reason if reason and reason.code is code else None
 
-        found = wait_until(stopped, f"stopped as {code}")
+        found = self.until(stopped, f"stopped as {code}")
         assert found is not None
         return found
 
     def mode(self, mode: journal.Mode) -> journal.ReceiverState:
         """Wait until the receiver is in this mode."""
-        wait_until(lambda: self.receiver.state().mode is mode, f"the receiver is {mode}")
+        self.until(lambda: self.receiver.state().mode is mode, f"the receiver is {mode}")
         return self.receiver.state()
 
     def segment_directory(self) -> Path:

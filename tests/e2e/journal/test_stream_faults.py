@@ -199,8 +199,8 @@ def test_a_full_disk(source: MySQLServer, make_stream: MakeStream, tmp_path: Pat
     mount = tmp_path / "small"
     mount.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(mount)], check=True)
+    stream = make_stream(source, directory=mount / "journal", start_gtid_set=None)
     try:
-        stream = make_stream(source, directory=mount / "journal", start_gtid_set=None)
         stream.receive()
         stream.mode(journal.Mode.FOLLOWING)
         filler = mount / "filler"
@@ -214,8 +214,8 @@ def test_a_full_disk(source: MySQLServer, make_stream: MakeStream, tmp_path: Pat
         stream.caught_up()
         stream.assert_files_equal_the_source_s()
         assert stream.receiver.state().stopped is None
-        stream.stop()
     finally:
+        stream.stop()
         subprocess.run(["umount", str(mount)], check=True)
 
 

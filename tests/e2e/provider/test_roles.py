@@ -102,7 +102,7 @@ def test_a_move_by_hand_is_shown_refused_adopted_or_acknowledged(stage: Stage, s
 
 
 def test_a_declared_switchover_that_is_refused_fails_and_is_not_retried(stage: Stage, stack: Stack) -> None:
-    """The update fails with the reason, the old value stays in state and declaration, and only a new `up` tries again."""
+    """The update fails with the reason, the old value stays in state and declaration; only a new `up` tries again."""
     before = role(stage)
     assert before[0] == "osaka"
     tokyo, osaka = stage.tokyo.server, stage.osaka.server

@@ -1,4 +1,4 @@
-"""A thousand pairs in one stack, under the real Pulumi engine; a reconciler of its own, for they are never destroyed."""
+"""A thousand pairs in one stack under the real Pulumi engine, on a reconciler of its own: they are never destroyed."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.switchover.faults import MOMENTS, PARTS, Attempt, Breaker, held
 from tests.e2e.switchover.rig import Rig, now
+from tests.testbed.load import outage
 
 pytestmark = [pytest.mark.mysql, pytest.mark.haproxy, pytest.mark.timeout(240)]
 
@@ -33,6 +34,7 @@ def test_a_switchover_that_is_broken_ends_whole(rig: Rig, part: str, moment: str
             attempt.operation = rig.request(target)
             attempt.asked.set()
             breaker.wait()
+        broken = now()
         breaker.mend()
         operation = rig.ended(attempt.operation)
         ended = now()
@@ -41,4 +43,9 @@ def test_a_switchover_that_is_broken_ends_whole(rig: Rig, part: str, moment: str
         assert rig.active == active
         clients.wait_for_writes(active, ended)
         rig.protected()
-        clients.judge(decided=int(operation["state"] == "done"))
+        protected = now()
+        records = clients.judge(decided=int(operation["state"] == "done"))
+    print(  # with pytest -s: what R15 came to in this case
+        f"\n{part} at {moment}: {operation['state']} {ended - broken:.1f} s after the fault, protected after"
+        f" {protected - broken:.1f} s; longest write outage {outage(records).seconds:.1f} s"
+    )

@@ -108,6 +108,7 @@ async def test_primary_needs_the_record_and_a_writable_database(probe: Probe) ->
         (ACTIVE._replace(epoch=4, fenced_epoch=4), True, 503, 503),
         (STANDBY._replace(base="incomplete"), False, 503, 503),
         (STANDBY._replace(base="none"), False, 503, 503),
+        (STANDBY._replace(stream_epoch=0), False, 503, 503),
     ):
         probe.keeper.save(record)
         probe.database.state = writable

@@ -10,7 +10,7 @@ from farshore.agents import DEAD_SECONDS, AgentSessions, Identity
 from farshore.conversation import COMMANDS_MAX
 from farshore.directory import StoreDirectory
 from farshore.sessions import Standing
-from farshore.sightings import Sightings
+from farshore.sightings import UNHEARD_SECONDS, Sightings
 from farshore.store import keys
 from farshore.store.memory import MemoryStore
 from farshore.store.records import AgentRecord, PairRecord, Records, SiteRecord, put
@@ -381,6 +381,7 @@ async def test_alive_keeps_reports_fresh_but_for_the_sides_it_names(room: Room) 
     agent.report("b", db="up")
     agent.alive()
     await settle()
+    room.changes.clear()
     for _ in range(10):
         room.clock.seconds += 1
         agent.alive((PAIR, "b"))
@@ -390,12 +391,10 @@ async def test_alive_keeps_reports_fresh_but_for_the_sides_it_names(room: Room) 
     assert observed.b is None
     assert observed.age_b is not None
     assert observed.age_b >= 9
-    assert any(seconds > STALE_SECONDS for _, seconds in room.changes), "a visit follows when the side is unknown"
-    room.changes.clear()
+    assert [seconds > UNHEARD_SECONDS for _, seconds in room.changes] == [True], "one visit, when it is to be reported"
     agent.alive()
     await settle()
     assert room.sessions.observed(PAIR).b is not None
-    assert (PAIR, 0.0) in room.changes
     await agent.hang_up()
 
 
@@ -408,7 +407,7 @@ async def test_a_session_that_ends_makes_its_sides_unknown_after_their_time(room
     await settle()
     await agent.hang_up()
     assert room.sessions.observed(PAIR).a is not None
-    assert any(seconds > STALE_SECONDS for _, seconds in room.changes)
+    assert any(seconds > UNHEARD_SECONDS for _, seconds in room.changes)
     room.clock.seconds += STALE_SECONDS + 0.1
     assert room.sessions.observed(PAIR).a is None
     assert room.sessions.session(PAIR, "a") == 0
@@ -423,13 +422,37 @@ async def test_a_silent_session_is_noticed_and_at_last_closed(room: Room) -> Non
     room.changes.clear()
     room.clock.seconds += STALE_SECONDS + 0.5
     room.sessions.check()
-    assert (PAIR, 0.0) in room.changes
+    room.sessions.check()
+    assert [pair for pair, seconds in room.changes if 0 < seconds < UNHEARD_SECONDS] == [PAIR]
     assert room.sessions.observed(PAIR).a is None
     room.clock.seconds += DEAD_SECONDS
     room.sessions.check()
     heard = await agent.hear_all()
     assert isinstance(heard[-1], Goodbye)
     await asyncio.wait_for(agent.task, PATIENCE_SECONDS)
+
+
+@runs
+async def test_during_an_operation_silence_is_noticed_as_soon_as_it_decides(room: Room) -> None:
+    """A step that waits for a side hears at once that the side is unknown, and at once that it is back."""
+    room.busy = True
+    room.visit(busy=True)
+    agent = await room.embedded()
+    agent.report("a", db="up")
+    agent.alive()
+    await settle()
+    room.changes.clear()
+    agent.alive((PAIR, "a"))
+    await settle()
+    assert [STALE_SECONDS < seconds < UNHEARD_SECONDS for _, seconds in room.changes] == [True]
+    agent.alive()
+    await settle()
+    assert room.changes[-1] == (PAIR, 0.0)
+    room.clock.seconds += STALE_SECONDS + 1
+    agent.alive()
+    await settle()
+    assert room.changes[-1] == (PAIR, 0.0)
+    await agent.hang_up()
 
 
 @runs

@@ -11,6 +11,7 @@ from farshore.clock import rfc3339
 from farshore.loop import Loop
 from farshore.ownership import Ownership
 from farshore.sessions import Standing
+from farshore.sightings import UNHEARD_SECONDS
 from farshore.store import absent, keys
 from farshore.store.memory import MemoryStore
 from farshore.store.records import PairRecord, Records, RoleRecord, put
@@ -72,7 +73,7 @@ class FakeAgents:
 
     def observed(self, pair: str) -> PairObserved:
         a, b = self.facts["a"], self.facts["b"]
-        old = None if self.never_heard else 9.0
+        old = None if self.never_heard else UNHEARD_SECONDS + 1
         return PairObserved(a=a, b=b, age_a=0.0 if a else old, age_b=0.0 if b else old)
 
     def send(self, command: Command) -> bool:
