@@ -126,7 +126,9 @@ def after(record: Record, order: Order, effect: Effect) -> Record:
     if step.name == "promote":
         return done._replace(base="complete")  # this is where the data comes from now
     if step.name == "stream":
-        return done._replace(stream_epoch=step.epoch)
+        # Following settles the operation's wish for a copy: an order to copy that is still under way comes too late.
+        settled = order.operation or record.seeded_for
+        return done._replace(stream_epoch=step.epoch, seeded_for=settled)
     if step.name == "seed":
         return done._replace(base="complete", stream_epoch=step.epoch, seeded_for=order.operation)
     return done
@@ -184,7 +186,7 @@ def _seedable(record: Record, order: Order) -> Refused | None:
     if consent is None or consent.side != step.side or consent.epoch != step.epoch:
         return Refused("evidence_missing", "a seed needs a consent that names this side and this epoch")
     if order.operation and order.operation == record.seeded_for:
-        return Refused("wrong_role", "the consent of this operation was used by a complete seed")
+        return Refused("wrong_role", "this operation has its copy already, or follows without one")
     return None
 
 

@@ -13,6 +13,7 @@ from farshore_schema.errors import Permanent
 
 LOCK_FILE: Final = "agent.lock"
 POLL_SECONDS: Final = 0.1
+PID_DIGITS: Final = 20
 
 
 @contextmanager
@@ -31,8 +32,7 @@ def only_agent(root: Path, *, wait_seconds: float) -> Iterator[None]:
                     hint=f"end it first, or use another directory than {root}",
                 )
             time.sleep(POLL_SECONDS)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(handle, f"{os.getpid():<{PID_DIGITS}}\n".encode(), 0)  # in one piece: others read it at any time
         yield
     finally:
         os.close(handle)

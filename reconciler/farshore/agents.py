@@ -44,7 +44,7 @@ HELLO_SECONDS: Final = 10.0  # a socket that says nothing for so long is closed
 DEAD_SECONDS: Final = 15.0  # a session that is not `alive` for so long is closed, so that its agent dials again
 INSPECT_SECONDS: Final = 30.0  # bound of one look at two endpoints
 INSPECTS_MAX: Final = 64  # looks under way at once
-TURN_SECONDS: Final = 0.005  # of listening, before everything else has its turn
+LISTEN_SECONDS: Final = 0.01  # of listening to all sockets, before everything else has its turn
 REDIAL_SECONDS: Final = 1.0
 MISMATCH_REDIAL_SECONDS: Final = 60.0  # a wrong version does not mend in a second
 UPGRADE_HINT: Final = "bring farshore and farshore-agent to releases at most one apart, the reconciler first"
@@ -120,10 +120,7 @@ class AgentSessions:
         self._served: dict[Seat, _Served] = {}
         self._questions: dict[str, tuple[Conversation, asyncio.Future[Inspected]]] = {}
         self._numbers = count(1)
-        # One ear for all sockets, and a pause for everybody else after each turn: however many agents speak at once,
-        # visits and requests wait for one turn and not for one of each agent.
-        self._ear = asyncio.Lock()
-        self._turn_ends = 0.0
+        self._turn_ends, self._turn_asked = 0.0, False  # of listening: `_may_listen`
         self._standings: dict[str, Standing] = {}  # of every pair that was visited
 
     # ---- what the loop uses
@@ -345,17 +342,34 @@ class AgentSessions:
         newest = 0
         while conversation.open:
             text = await wire.receive_text()
-            async with self._ear:
-                conversation.heard = self._sightings.now()
-                message = _parse(text)
-                if not isinstance(message, Report | Measured | Alive):
-                    self._take(conversation, message)
-                elif message.sequence > newest:  # else it was overtaken
-                    newest = message.sequence
-                    self._take(conversation, message)
-                if self._sightings.now() >= self._turn_ends:
-                    await asyncio.sleep(0)
-                    self._turn_ends = self._sightings.now() + TURN_SECONDS
+            while not self._may_listen():  # noqa: ASYNC110 (each turn lets some of many in, in their order)
+                await asyncio.sleep(0)
+            conversation.heard = self._sightings.now()
+            message = _parse(text)
+            if not isinstance(message, Report | Measured | Alive):
+                self._take(conversation, message)
+            elif message.sequence > newest:  # else it was overtaken
+                newest = message.sequence
+                self._take(conversation, message)
+
+    def _may_listen(self) -> bool:
+        """Return whether the present turn of listening, shared by all sockets, goes on.
+
+        A full socket gives messages without ever waiting. However many agents speak at once, visits and requests wait
+        for one turn and not for one of each agent; who had to stop first goes on first.
+        """
+        now = self._sightings.now()
+        if now >= self._turn_ends + LISTEN_SECONDS:
+            self._turn_ends = now + LISTEN_SECONDS  # a pause of its own has passed
+        if now < self._turn_ends:
+            return True
+        if not self._turn_asked:
+            self._turn_asked = True
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        return False
+
+    def _next_turn(self) -> None:
+        self._turn_ends, self._turn_asked = self._sightings.now() + LISTEN_SECONDS, False
 
     def _take(self, conversation: Conversation, message: object) -> None:
         match message:

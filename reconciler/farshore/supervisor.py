@@ -18,7 +18,7 @@ import structlog
 
 from farshore.admission.desk import Desk
 from farshore.agenda import Agenda
-from farshore.agents import TURN_SECONDS, AgentSessions
+from farshore.agents import AgentSessions
 from farshore.clock import Clock
 from farshore.directory import StoreDirectory
 from farshore.loop import AT_ONCE, Loop
@@ -36,6 +36,7 @@ CHECK_SECONDS: Final = 1.0  # silent sessions are looked for this often
 RETRY_SECONDS: Final = 5.0  # after a visit that failed
 AT_ONCE_MAX: Final = 32  # visits of one pair in a row; more is a pair that fights itself, and others wait
 REST_SECONDS: Final = 1.0  # what such a pair waits
+TURN_SECONDS: Final = 0.005  # of visits, before sockets and requests have their turn; listening has twice as much
 FLUSH_SECONDS: Final = 0.1  # reports wait so long for others, to be written in one transaction
 SPREAD: Final = 0.1  # of a pause: pairs that were put off together do not come back together
 STORE_FAILED: Final = "store_failed"  # what was last written is unknown: this process must end

@@ -116,7 +116,7 @@ class Facts(NamedTuple):
     stopped: str = ""  # code of the reason why the stream cannot go on by itself, "" while it can
     enrolled: bool = True  # False: the agent has no record of this side, or ended protection here (R5)
     draining: Receipt | None = None  # the drain under way here, so that it is not asked for again
-    seeded_for: str = ""  # operation whose consent the last complete seed here used up
+    seeded_for: str = ""  # operation whose consent is used up here: copied, or following without a copy
     peer_ready: bool | None = None  # this gateway logged in at the other side within the last minutes (R6)
 
 
@@ -167,7 +167,7 @@ class Record(NamedTuple):
     receipt: Receipt | None = None
     intents: tuple[str, ...] = ()  # newest last, bounded
     enrolled: bool = False
-    seeded_for: str = ""  # operation whose consent was used up by the last complete seed: one consent, one seed (R9)
+    seeded_for: str = ""  # operation that has its copy, or follows without one: one consent, at most one seed (R9)
 
 
 class Order(NamedTuple):

@@ -285,7 +285,6 @@ class Copies:
             ],
             stdout=subprocess.PIPE,
         )
-        # The dump fails to disable the log of a session that has not the right; root has it.
         load = [*mysql_program("mysql"), f"--socket={target.socket}", "--user=root", "--max-allowed-packet=1G"]
         subprocess.run(load, stdin=dump.stdout, check=True)
         if dump.wait() != 0:

@@ -193,7 +193,7 @@ class Nature:
     def _sent(self, net: int, token: int, step: Step, op: int) -> int:
         """Return the network with one more command, the same one when it is full or holds this command already."""
         operation = self.tables.ops[op]
-        named = operation.id if operation is not None and step.name == "seed" else ""
+        named = operation.id if operation is not None and step.name in ("seed", "stream") else ""
         number = self.tables.messages.number(Message(token, step, named))
         under_way = self.tables.nets.some(net)
         if number in under_way or len(under_way) >= self.options.messages:

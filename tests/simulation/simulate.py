@@ -73,7 +73,14 @@ class Script:
         self._mend()
         self._come_to_rest()
         witness = stage.witness
-        return Run(self.seed, tuple(witness.wrong), stage.clockwork.events, witness.decisions, len(witness.asked), witness.moved)
+        return Run(
+            self.seed,
+            tuple(witness.wrong),
+            stage.clockwork.events,
+            witness.decisions,
+            len(witness.asked),
+            witness.moved,
+        )
 
     # ---- people
 
@@ -152,6 +159,8 @@ class Script:
 
     def _move_by_code(self) -> None:
         """Change `primary_site` in the code; a refused change is taken back, as a failed `pulumi up` leaves it."""
+        if self.stage.witness.role is None:
+            return  # the clients of this world cannot move to another server before there is a pair
         before = self._primary
         self._primary = SITES[self.random.choice(SIDES)]
         wanted = document(primary_site=self._primary, overwrite=self._overwrite, reseed=self._reseed)
@@ -367,7 +376,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print("   ", line)
             print(f"    again: python -m tests.simulation.simulate --seed {seed} --show", flush=True)
     taken = time.monotonic() - began
-    print(f"{len(seeds)} seeds, {events} events, {decisions} decisions ({moved} moves), {taken:.0f} s: {failed or 'none'} failed")
+    print(
+        f"{len(seeds)} seeds, {events} events, {decisions} decisions ({moved} moves), {taken:.0f} s: {failed or 'none'} failed"
+    )
     return 1 if failed else 0
 
 

@@ -69,12 +69,28 @@ class Chores:
         except FarshoreError as error:
             findings.append(_finding(error))
         try:
-            self._ground.dial_own().close()
+            with self._ground.dial_own() as here:
+                channel.refuse_others(here)
         except FarshoreError as error:
             ready = False
             findings.append(_finding(error))
+        findings += self._kept_journals()
         self.sideline = Sideline(peer_ready=ready, findings=tuple(findings))
         return ready
+
+    def _kept_journals(self) -> list[Finding]:
+        kept = self._ground.journal.set_aside()
+        if not kept:
+            return []
+        directory = self._ground.journal.directory
+        return [
+            Finding(
+                code="old_journals",
+                severity="note",
+                message=f"{kept} journals of earlier streams are kept beside {directory}; nothing uses them any more",
+                hint=f"delete them when they are not wanted: {directory}.kept-*",
+            )
+        ]
 
     def _mark(self) -> None:
         """A standby that follows tells what it would still hold after a power cut."""

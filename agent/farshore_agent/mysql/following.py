@@ -13,7 +13,7 @@ from typing import Final
 from farshore_agent.mysql import channel, durability, persisted, settings_record
 from farshore_agent.mysql.clients import clients, kill
 from farshore_agent.mysql.connections import Session
-from farshore_agent.mysql.ground import Ground, ServerFacts, own_facts, peer_facts
+from farshore_agent.mysql.ground import Ground, ServerFacts, of_server, own_facts, peer_facts
 from farshore_agent.mysql.journal.gtid import GNO_MAX, GtidSet
 from farshore_agent.mysql.journal.state import Mode
 from farshore_agent.mysql.journaling import stopped_error
@@ -120,9 +120,16 @@ def _known(ground: Ground, epoch: int, source: str) -> StreamNote | None:
 
 
 def _join(ground: Ground, epoch: int, own: ServerFacts, listen_host: str) -> StreamNote:
-    """Return the note of a stream that is to be joined now, once nothing here contradicts it."""
+    """Return the note of a stream that is to be joined now, once nothing here contradicts it.
+
+    A side that followed this source without a break may hold transactions of its own uuid: FLUSH and its like write
+    them even on a read-only server. No client did, so they stop nothing; observation reports them.
+    """
     there = peer_facts(ground, own)
-    if not own.executed.issubset(there.executed):
+    extra = own.executed.subtract(there.executed)
+    before = ground.notes.stream()
+    followed = before is not None and before.joined and before.source_uuid == there.server
+    if extra and not (followed and extra == of_server(extra, own.server)):
         raise _diverged(ground, own, there)
     note = _known(ground, epoch, there.server) or _fresh(epoch, own.executed, there, listen_host)
     ground.notes.save_stream(note)
@@ -141,7 +148,7 @@ def _all_own(own: ServerFacts) -> GtidSet:
     """
     held = own.executed.copy()
     uuid = bytes.fromhex(own.server.replace("-", ""))
-    tags = {key[1] for key, _, _ in own.executed.intervals() if key[0] == uuid}
+    tags = {key[1] for key, _, _ in of_server(own.executed, own.server).intervals()}
     for tag in {"", *tags}:
         held.add_interval((uuid, tag), 1, GNO_MAX + 1)
     return held

@@ -77,6 +77,16 @@ def facts(session: Session) -> ServerFacts:
     return ServerFacts(str(server).lower(), str(version), GtidSet.parse(str(executed)), bool(closed))
 
 
+def of_server(executed: GtidSet, server: str) -> GtidSet:
+    """Return the part of a GTID set that one server committed itself, under any tag."""
+    uuid = bytes.fromhex(server.replace("-", ""))
+    found = GtidSet()
+    for key, low, high in executed.intervals():
+        if key[0] == uuid:
+            found.add_interval(key, low, high)
+    return found
+
+
 def own_facts(ground: Ground, session: Session) -> ServerFacts:
     """Ask the own server; raises Permanent("source_replaced") when it is not the one this side is bound to (R3)."""
     found = facts(session)

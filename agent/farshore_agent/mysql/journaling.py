@@ -17,9 +17,11 @@ from farshore_agent import durable
 from farshore_agent.mysql.channel import Feed
 from farshore_agent.mysql.connections import Address
 from farshore_agent.mysql.journal import client as journal
+from farshore_agent.mysql.journal.control import ControlConnection
 from farshore_agent.mysql.journal.disk import write_private
 from farshore_agent.mysql.journal.errors import JournalError
 from farshore_agent.mysql.journal.errors import Transient as JournalTransient
+from farshore_agent.mysql.journal.launch import RECEIVER, RolePaths
 from farshore_agent.mysql.notes import Notes, StreamNote
 from farshore_schema.documents import JournalSettings
 from farshore_schema.errors import ErrorBody, FarshoreError, Permanent, Transient
@@ -28,6 +30,7 @@ from farshore_schema.quantities import bytes_of, seconds
 FIRST_SEGMENT_SECONDS: Final = 30.0
 """How long the receiver may take to reach the source and begin its segment."""
 POLL_SECONDS: Final = 0.02
+GLANCE_SECONDS: Final = 0.4
 KEPT_MAX: Final = 10_000
 """Journals of pairs that were deleted and declared again, kept side by side."""
 RETRY_SECONDS: Final = 1.0
@@ -117,11 +120,23 @@ class Journal:
             except JournalTransient:
                 return None
 
-    def end_now(self) -> str | None:
-        """Return the end of what was received up to now, None when no receiver runs to tell."""
-        receiver = self.receiver()
+    def glance(self) -> journal.ReceiverState | None:
+        """Return the same for observation: a receiver that does not answer within `GLANCE_SECONDS` counts as none."""
+        paths = RolePaths(self.directory, RECEIVER)
+        if not paths.socket.exists():
+            return None
         with _translated():
-            return None if receiver is None else receiver.end()
+            try:
+                with contextlib.closing(
+                    ControlConnection(paths.socket, paths.token, timeout_seconds=GLANCE_SECONDS)
+                ) as connection:
+                    return journal.ReceiverState.decode(connection.call("state"))
+            except JournalTransient:
+                return None
+
+    def set_aside(self) -> int:
+        """Return how many journals of earlier streams lie beside this one."""
+        return len(list(self.directory.parent.glob(f"{self.directory.name}.kept-*")))
 
     def segments(self) -> int:
         """Return how many segments are kept."""

@@ -41,7 +41,8 @@ class StreamNote:
     start_gtid_set: str
     listen_host: str
     joined: bool = False
-    """The channel was started in this epoch: that this side held nothing the source lacks was proved then."""
+    """The channel was started, after it was proved that this side held nothing the source lacks. Taken back when the
+    side is opened; while it stands, what the side has of its own is an administrator's doing and not a client's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,12 @@ class Notes:
         """Keep a stream's values."""
         if self.stream() != note:
             self._write("stream", note)
+
+    def leave_stream(self) -> None:
+        """Note that this side no longer follows: what it commits from now on is its own."""
+        note = self.stream()
+        if note is not None and note.joined:
+            self.save_stream(replace(note, joined=False))
 
     def copy(self) -> CopyNote | None:
         """Return the copy that waits for its first tail."""

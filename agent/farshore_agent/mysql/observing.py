@@ -7,6 +7,7 @@ that writes although it should not are facts here; what follows from them is dec
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -14,15 +15,17 @@ from farshore_agent.engines import Seen
 from farshore_agent.mysql import channel, durability, persisted
 from farshore_agent.mysql.channel import STOPPED_FOR_GOOD
 from farshore_agent.mysql.connections import Session, Unreachable
-from farshore_agent.mysql.ground import Ground
+from farshore_agent.mysql.ground import Ground, of_server
 from farshore_agent.mysql.journal.gtid import GtidSet
 from farshore_agent.mysql.journal.state import Mode, ReceiverState
 from farshore_agent.mysql.journaling import stopped_body, stopped_code
-from farshore_schema.errors import ErrorBody, FarshoreError
+from farshore_schema.errors import ErrorBody, FarshoreError, Transient
 from farshore_schema.observed import Finding, StreamMeasurements
 
 RATE_WEIGHT: Final = 0.3
 """Of the newest sample in the smoothed apply rate."""
+DISK_FREE_BYTES_MIN: Final = 1 << 30
+SHOWN_CHARACTERS_MAX: Final = 300
 HEARD_SECONDS: Final = 3.0
 """A following receiver that heard from its source within this (heartbeats come every second) has all there is."""
 
@@ -71,7 +74,9 @@ class Observer:
             return self._with_stream(blind, receiver, None, sideline, _finding(error))
         except FarshoreError as error:
             seen = self._with_stream(Seen(), receiver, None, sideline, _finding(error))
-            return seen if seen.stopped else replace(seen, stopped=error.code, stopped_error=error.body())
+            if seen.stopped or isinstance(error, Transient):
+                return seen
+            return replace(seen, stopped=error.code, stopped_error=error.body())
         seen = Seen(
             db="up",
             server=own.server,
@@ -98,7 +103,7 @@ class Observer:
 
     def _receiver(self) -> ReceiverState | None:
         try:
-            return self._ground.journal.state()
+            return self._ground.journal.glance()
         except FarshoreError:
             return None
 
@@ -119,10 +124,41 @@ class Observer:
             applying=seen.applying and stopped != "applier_stopped",
             peer_ready=sideline.peer_ready,
             stream=self._measure(receiver, own),
-            findings=(*sideline.findings, *((finding,) if finding else ())),
+            findings=(*sideline.findings, *((finding,) if finding else ()), *self._findings(receiver, own)),
             stopped=stopped,
             stopped_error=story,
         )
+
+    def _findings(self, receiver: ReceiverState | None, own: _Own | None) -> Iterator[Finding]:
+        """What goes on working and yet wants somebody."""
+        if not self._follows():
+            return
+        if receiver is None:
+            yield Finding(
+                code="journal_silent",
+                severity="warning",
+                message="the journal's receiver does not run or does not answer; it is started again by itself",
+            )
+            return
+        if receiver.disk_free_bytes < DISK_FREE_BYTES_MIN:
+            yield Finding(
+                code="disk_space",
+                severity="warning",
+                message=f"the journal's disk has {receiver.disk_free_bytes / 2**30:.1f} GiB left; the stream stops when "
+                "it is full",
+                hint=f"free space below {self._ground.journal.directory}, or lower journal.keep_bytes",
+                field="journal.keep_bytes",
+            )
+        errant = of_server(own.executed, own.server).subtract(GtidSet.parse(receiver.end_gtid_set)) if own else None
+        if errant:
+            yield Finding(
+                code="errant_transactions",
+                severity="warning",
+                message=f"the standby has {errant.count()} transactions of its own ({str(errant)[:SHOWN_CHARACTERS_MAX]}):"
+                " FLUSH statements write such ones, or an administrator changed it",
+                hint="if nothing was changed, make them known on the active side, each with: SET GTID_NEXT = 'UUID:N'; "
+                "BEGIN; COMMIT; SET GTID_NEXT = AUTOMATIC; otherwise compare both sides",
+            )
 
     def _follows(self) -> bool:
         try:

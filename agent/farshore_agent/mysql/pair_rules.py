@@ -14,6 +14,7 @@ from farshore_schema.documents import MySQLPair
 from farshore_schema.observed import Finding
 
 CLOCK_SKEW_SECONDS: Final = 1.0
+_PROXY: Final = "daemon_keyring_proxy_plugin"  # always there; it holds no keys
 
 
 def of_pair(source: Portrait, target: Portrait, document: MySQLPair) -> Iterator[Finding]:
@@ -111,7 +112,8 @@ def _missing_at_target(source: Portrait, target: Portrait) -> Iterator[Finding]:
                 f"{what} of the other side are missing: {some(names)}; what uses them stops the applier",
                 "; ".join(f"{verb} {name}" for name in names[:TABLES_MAX]) + ";",
             )
-    if source.encrypted_tables and not any("keyring" in name for name in (*target.plugins, *target.components)):
+    keyrings = [each for each in (*target.plugins, *target.components) if "keyring" in each and each != _PROXY]
+    if source.encrypted_tables and not keyrings:
         yield found(
             target,
             "warning",

@@ -44,6 +44,7 @@ def promote(
         if not now.open_for_clients:
             with ground.durability_lock:
                 durability.make_full(session)
+            ground.notes.leave_stream()
             still_holds()
             persisted.open_for_writes(session)
         _complete(ground, session, epoch)
@@ -52,14 +53,12 @@ def promote(
 def _all_is_applied(
     ground: Ground, session: Session, evidence: Evidence, receipt: Receipt | None, still_holds: Callable[[], None]
 ) -> None:
-    """Stop receiving, then wait until all of it is applied; the fenced side's position must be part of it.
+    """Stop receiving, then wait until all of it is applied.
 
-    From a side that is fenced nothing can come any more, so there the receiver is only asked; it is ended after the
-    opening, which clients wait for.
+    From a side that is fenced nothing can come any more: there its position is all there is, and the receiver is ended
+    after the opening, which clients wait for.
     """
-    end = ground.journal.end_now() if evidence == "fenced" and receipt is not None else None
-    if end is None:
-        end = ground.journal.detach()
+    end = receipt.position if evidence == "fenced" and receipt is not None else ground.journal.detach()
     if end is not None and not applied(session, end):
         _let_apply(ground, session)
         await_applied(ground, session, end, still_holds)

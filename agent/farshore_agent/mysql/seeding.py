@@ -20,7 +20,7 @@ from farshore_agent.mysql.connections import CONNECT_SECONDS, Address, Session, 
 from farshore_agent.mysql.draining import applied
 from farshore_agent.mysql.fencing import position
 from farshore_agent.mysql.following import apply, await_attached
-from farshore_agent.mysql.ground import Ground, ServerFacts, facts
+from farshore_agent.mysql.ground import Ground, ServerFacts, facts, of_server
 from farshore_agent.mysql.journal.gtid import GtidSet
 from farshore_agent.mysql.notes import CopyNote, StreamNote
 from farshore_schema.errors import FarshoreError, Permanent, Transient
@@ -139,8 +139,7 @@ def _refuse(ground: Ground, session: Session, call: SeedCall, own: ServerFacts, 
 def _foreign(own: ServerFacts, source: ServerFacts) -> str:
     """Return what the target holds of servers other than itself and the source does not; its own may be set-up work."""
     extra = own.executed.subtract(source.executed)
-    mine = own.server.replace("-", "")
-    return ", ".join(f"{key[0].hex()}:{low}-{high - 1}" for key, low, high in extra.intervals() if key[0].hex() != mine)
+    return str(extra.subtract(of_server(extra, own.server)))
 
 
 def _fits(consent: Consent, ground: Ground, epoch: int, server: str) -> bool:

@@ -98,13 +98,15 @@ def _copy(role: Role, op: Operation, seen: Seen) -> Step:
         return steady(role, op, seen)
     if standby.base != "complete" or standby.stopped:
         return _seed(role, op, seen, standby)
-    if is_following(standby, role):
+    if is_following(standby, role) and (op.consent is None or standby.seeded_for == op.id):
         return Step("finish", outcome="done")
     return _follow(role, op, seen)
 
 
 def _follow(role: Role, op: Operation, seen: Seen) -> Step:
-    """Let the copy follow; here also after a failover, where it does not by itself (R12)."""
+    """Let the copy follow, even where it does already: the side then notes that the operation needs no copy any more.
+
+    Here also after a failover, where it does not by itself (R12)."""
     step = steady(role, op, seen)
     if step.name != "wait":
         return step

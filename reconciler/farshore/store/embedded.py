@@ -55,7 +55,7 @@ class Embedded(ABC):
 
     @abstractmethod
     def _leased(self, lease: int, limit: int) -> tuple[str, ...]:
-        """Return up to `limit` keys bound to a lease."""
+        """Return up to `limit` keys bound to a lease, in key order."""
 
     @abstractmethod
     def _commit(self, rev: int, puts: Sequence[Item], deletes: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ class MemoryStore(Embedded):
         return tuple(self._items[key] for key in self._keys[start : min(end, start + limit)])
 
     def _leased(self, lease: int, limit: int) -> tuple[str, ...]:
-        return tuple(key for key, item in self._items.items() if item.lease == lease)[:limit]
+        return tuple(sorted(key for key, item in self._items.items() if item.lease == lease)[:limit])
 
     def _commit(self, rev: int, puts: Sequence[Item], deletes: Sequence[str]) -> None:
         for item in puts:

@@ -76,7 +76,7 @@ class SqliteStore(Embedded):
         return tuple(Item(*row) for row in rows)
 
     def _leased(self, lease: int, limit: int) -> tuple[str, ...]:
-        query = "SELECT key FROM kv WHERE lease = ? AND lease != 0 LIMIT ?"
+        query = "SELECT key FROM kv WHERE lease = ? AND lease != 0 ORDER BY key LIMIT ?"
         with self._engine():
             return tuple(key for (key,) in self._db.execute(query, (lease, limit)))
 

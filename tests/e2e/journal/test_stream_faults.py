@@ -16,7 +16,7 @@ import pytest
 from farshore_agent.mysql.journal import client as journal
 from farshore_agent.mysql.journal.errors import Permanent
 from tests.conftest import MySQLServerFactory
-from tests.e2e.journal.conftest import PASSWORD, MakeStream, Stream, make_account
+from tests.e2e.journal.conftest import PASSWORD, MakeStream, Stream
 from tests.testbed.mysql import MySQLServer
 from tests.testbed.require import require_root
 from tests.testbed.waiting import wait_until
@@ -106,8 +106,8 @@ def test_a_missing_privilege(source: MySQLServer, make_stream: MakeStream) -> No
     assert "GRANT REPLICATION SLAVE" in stream.stopped_as(journal.StopCode.AUTH_FAILED).hint
 
 
-def test_tls_modes(source: MySQLServer, make_stream: MakeStream, tmp_path: Path) -> None:
-    """The right authority is accepted, a wrong one refused before any password leaves, identity is checked on demand."""
+def test_tls_modes(source: MySQLServer, make_stream: MakeStream) -> None:
+    """The right authority is accepted, a wrong one refused before any login, and identity is checked on demand."""
     right = journal.Tls(mode=journal.TlsMode.VERIFY_CA, ca_file=source.ca_file)
     stream = make_stream(source, name="right")
     stream.config = replace(stream.config, source=replace(stream.config.source, tls=right))

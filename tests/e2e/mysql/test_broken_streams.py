@@ -30,7 +30,7 @@ def stops(pair: Pair, code: str) -> None:
 
 
 def seed_again(pair: Pair) -> None:
-    """A new seed in the same epoch, as a reprotect orders it, makes it whole by consent; without one nothing is done."""
+    """A new seed in the same epoch, as a reprotect orders it, mends it by consent; without one nothing is done."""
     with pytest.raises(FarshoreError) as refused:
         pair.seed(consent=False)
     assert refused.value.code in ("target_has_data", "wrong_direction")

@@ -69,7 +69,8 @@ def test_every_row_of_every_table_arrives_to_the_bit(filled: Sites, seeded: Seed
     here = table_checksums(filled.osaka)
     assert differences(there, here) == {}
     assert len(there) == 38
-    assert seeded.rows == sum(rows for name, (rows, _) in there.items() if not name.startswith("farshore."))  # type: ignore[misc]
+    counted = [there[name] for name in there if not name.startswith("farshore.")]
+    assert seeded.rows == sum(each[0] for each in counted if isinstance(each, tuple))
 
 
 def test_json_keeps_the_types_inside(filled: Sites, seeded: SeedResult) -> None:

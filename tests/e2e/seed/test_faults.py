@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import pymysql
@@ -18,7 +19,9 @@ from farshore_agent.mysql.seed import (
     SeedPermanent,
     SeedResult,
     SeedTransient,
+    objects,
     run,
+    tables,
 )
 from tests.e2e.seed.conftest import SETTINGS, Sites, differences, our_sessions
 from tests.testbed.mysql import MySQLServer, schema_objects, table_checksums
@@ -224,7 +227,7 @@ def test_ddl_is_let_through_and_noticed_with_retry(shop: Sites, monkeypatch: pyt
 
 def test_ddl_that_takes_rows_out_of_the_snapshot_starts_over(shop: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table truncated before it was read cannot be read in the snapshot any more (error 1412)."""
-    create_tables = run.create_tables
+    create_tables = tables.create_tables
     done: list[None] = []
 
     def truncated_meanwhile(*arguments: Any) -> int:
@@ -248,7 +251,7 @@ def test_who_blocks_the_snapshot_is_named(shop: Sites) -> None:
         blocking = session.thread_id()  # type: ignore[no-untyped-call]
         thread = threading.Thread(target=_run_until_killed, args=(session, statement))
         thread.start()
-        wait_for(lambda s=statement: _is_running(shop.tokyo, s))
+        wait_for(partial(_is_running, shop.tokyo, statement))
         try:
             with pytest.raises(SeedTransient, match=f"session {blocking} of root@localhost") as refusal:
                 shop.seed(settings)
@@ -301,7 +304,7 @@ def test_a_journal_of_another_history_is_refused(shop: Sites) -> None:
 
 def test_rows_that_do_not_arrive_are_refused(shop: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody with rights writes into a table that is being filled: LOAD DATA skips a row, and the seed does not."""
-    create_tables = run.create_tables
+    create_tables = tables.create_tables
 
     def with_a_strange_row(*arguments: Any) -> int:
         started = create_tables(*arguments)
@@ -315,7 +318,7 @@ def test_rows_that_do_not_arrive_are_refused(shop: Sites, monkeypatch: pytest.Mo
 
 def test_a_definition_that_does_not_arrive_is_refused(shop: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
     """Definitions are compared at the end: a view that came out different ends the seed before its history is told."""
-    create_programs = run.create_programs
+    create_programs = objects.create_programs
 
     def with_a_change(writer: Any, *arguments: Any) -> Any:
         remarks = create_programs(writer, *arguments)

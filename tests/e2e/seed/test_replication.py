@@ -8,6 +8,7 @@ import random
 import re
 import threading
 from collections.abc import Iterator
+from typing import Literal
 
 import pymysql
 import pytest
@@ -92,7 +93,7 @@ def writers(server: MySQLServer, count: int) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("ddl", ["block", "retry"])
-def test_replication_goes_on_where_the_seed_ends(bank: Sites, ddl: str) -> None:
+def test_replication_goes_on_where_the_seed_ends(bank: Sites, ddl: Literal["block", "retry"]) -> None:
     """Writers never stop; the target follows the source from the snapshot's GTID set and ends equal."""
     start = bank.tokyo.gtid_executed()
     with writers(bank.tokyo, 3) as done:

@@ -186,7 +186,7 @@ def test_a_checkpoint_spares_reading_and_changes_nothing(tmp_path: Path) -> None
 
 
 def _recovery_changes(path: Path, copy: Path) -> tuple[list[Change], int]:
-    """The changes that recovery makes, behind those that build its starting point (all synced), and how many those are."""
+    """The changes that recovery makes, behind those that build its (synced) starting point; and how many those are."""
     disk = RecordingDisk(copy)
     copy.mkdir()
     for found in sorted(path.rglob("*")):

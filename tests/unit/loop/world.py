@@ -117,9 +117,11 @@ class FakeAgents:
                 self.change(side, enrolled=True)
             case "seed":
                 self.change(side, base="complete", stream_epoch=epoch, receiving=True, applying=True)
-                self.change(side, stream=StreamMeasurements(lag_seconds=0.1))
+                self.change(side, stream=StreamMeasurements(lag_seconds=0.1), seeded_for=command.operation)
             case "stream":
                 self.change(side, stream_epoch=epoch, receiving=True, applying=True)
+                if command.operation:
+                    self.change(side, seeded_for=command.operation)
             case "prepare":
                 self.change(side, prepared_epoch=epoch)
             case "fence":

@@ -25,7 +25,7 @@ def length_encoded(length: int) -> bytes:
 
 def packets(payload: bytes, greatest: int) -> list[tuple[bytes, bytes]]:
     """Cut a payload into (header, piece); a piece of the greatest length is followed by another, maybe empty."""
-    found = []
+    found: list[tuple[bytes, bytes]] = []
     while True:
         piece, payload = payload[:greatest], payload[greatest:]
         found.append((len(piece).to_bytes(3, "little") + bytes([len(found) % 256]), piece))

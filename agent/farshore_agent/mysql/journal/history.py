@@ -12,7 +12,8 @@ from farshore_agent.mysql.journal.errors import NEW_HISTORY_HINT, StopCode, Stre
 from farshore_agent.mysql.journal.gtid import GtidSet
 from farshore_agent.mysql.journal.store import SegmentWriter
 
-OVERLAP_BYTES_MAX: Final = 64 << 10
+OVERLAP_BYTES_MAX: Final = 8 << 20
+"""Beyond it only the head of the file is compared."""
 
 _CONTRADICTIONS: Final = frozenset(
     {StopCode.SOURCE_PURGED, StopCode.GAP, StopCode.CORRUPT_EVENT, StopCode.HISTORY_RESET, StopCode.UNKNOWN_EVENT}
@@ -22,13 +23,34 @@ _CONTRADICTIONS: Final = frozenset(
 def overlap(writer: SegmentWriter) -> bytes:
     """The last event of the tail, which the source must send again byte for byte; empty when it proves nothing.
 
-    A format description is made anew for each connection, and a huge event is not worth sending twice.
+    A format description is made anew for each connection, and a huge event is not worth sending twice (see `head`).
     """
     tail = writer.tail()
     size = tail.position - tail.last_event
     if tail.last_event <= events.FIRST_POSITION or size > OVERLAP_BYTES_MAX:
         return b""
     return writer.read(tail.last_event, size)
+
+
+def head(writer: SegmentWriter) -> bytes:
+    """The first two events of the tail's file, for tails without an overlap: they carry the time the file was made."""
+    at = events.FIRST_POSITION
+    for _ in range(2):
+        header = writer.read(at, events.HEADER_BYTES)
+        if at >= writer.boundary or len(header) < events.HEADER_BYTES:
+            break
+        at += events.read_header(header, 0).size
+    return writer.read(events.FIRST_POSITION, min(at, writer.boundary) - events.FIRST_POSITION)
+
+
+def other_history(writer: SegmentWriter, why: str) -> StreamStopped:
+    """The stop for a source whose file of the same name is not the one we have a part of."""
+    return StreamStopped(
+        StopCode.HISTORY_RESET,
+        f"the source's {writer.file} is not the file that the journal holds a part of: {why}",
+        hint=NEW_HISTORY_HINT,
+        evidence={"file": writer.file, "offset": str(writer.boundary), "journal_end": str(writer.end())},
+    )
 
 
 def doubt(writer: SegmentWriter, executed: GtidSet) -> StreamStopped | None:

@@ -74,6 +74,11 @@ class Ingest:
         """The source's commit time of the last whole transaction."""
         self.last_arrival = time.monotonic()
 
+    @property
+    def unproved(self) -> bool:
+        """The source has not yet sent our last event again."""
+        return bool(self._overlap)
+
     # ---- buffer
 
     def room(self) -> memoryview:
@@ -363,9 +368,9 @@ class Ingest:
         header = events.read_header(self._raw, self._pos + 4 + self._head)
         if header.size < events.EVENT_BYTES_MIN:
             raise _corrupt(self._writer.file, self._at, f"an event of {header.size} bytes")
-        if self._overlap:
+        if self._overlap and header.size != len(self._overlap):
             raise self._other_history()
-        if header.kind in events.STRUCTURAL:
+        if self._overlap or header.kind in events.STRUCTURAL:
             return self._grow(header.size + self._head)
         if (header.log_pos - header.size ^ self._at) & _LOW32:
             raise self._gap(self._at, header.kind, header.log_pos - header.size)

@@ -28,7 +28,6 @@ START_SECONDS: Final = 60.0
 """Includes the recovery of a large last file on a slow disk."""
 STOP_SECONDS: Final = 40.0
 CALL_SECONDS: Final = 10.0
-POLL_SECONDS: Final = 0.02
 ERROR_TEXT_BYTES: Final = 2000
 
 _ENVIRONMENT_KEPT: Final = (
@@ -150,18 +149,25 @@ def _raise(document: dict[str, Any]) -> None:
 
 def stop(paths: RolePaths) -> None:
     """Ask the process to end and wait until it did. Idempotent. Raises Transient when it does not end in time."""
-    pid = read_pid(paths)
     try:
         connection = connect(paths)
     except Transient:
         return
-    with contextlib.closing(connection), contextlib.suppress(Transient):
-        connection.call("stop")  # it may be gone before it has answered
-    deadline = time.monotonic() + STOP_SECONDS
-    while _lock_held(paths.lock):
-        if time.monotonic() > deadline:
-            raise Transient(f"the journal's {paths.role} (pid {pid}) does not end", retry_seconds=5.0, code="Stopping")
-        time.sleep(POLL_SECONDS)
+    with contextlib.closing(connection):
+        pid = int(connection.hello["pid"])
+        try:
+            process = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            with contextlib.suppress(Transient):
+                connection.call("stop")  # it may be gone before it has answered
+            if not select.select([process], [], [], STOP_SECONDS)[0]:
+                raise Transient(
+                    f"the journal's {paths.role} (pid {pid}) does not end", retry_seconds=5.0, code="Stopping"
+                )
+        finally:
+            os.close(process)
 
 
 def read_pid(paths: RolePaths) -> int | None:
@@ -170,20 +176,3 @@ def read_pid(paths: RolePaths) -> int | None:
         return int(paths.pid.read_text())
     except (FileNotFoundError, ValueError):
         return None
-
-
-def _lock_held(path: Path) -> bool:
-    import fcntl
-
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(fd)

@@ -59,9 +59,14 @@ class SourceFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FirstFile:
+class FileHead:
+    """How a file of the source begins."""
+
     name: str
     previous: GtidSet
+    checksums: bool
+    raw: bytes
+    """Format description and PREVIOUS_GTIDS, as in the file."""
 
 
 class SourceLink:
@@ -91,10 +96,18 @@ class SourceLink:
             purged=GtidSet.parse(said["gtid_purged"]),
         )
 
-    def first_file(self, held: GtidSet) -> FirstFile:
+    def first_file(self, held: GtidSet) -> FileHead:
         """Find the newest file that contains everything after `held`, by asking for a dump and reading its head."""
         self._start_dump(file="", position=events.FIRST_POSITION, held=held, non_blocking=True)
-        name = ""
+        return self._read_head()
+
+    def head_of(self, file: str) -> FileHead:
+        """Read the head of one file. The connection cannot be used for anything else afterwards."""
+        self._start_dump(file=file, position=events.FIRST_POSITION, held=GtidSet(), non_blocking=True)
+        return self._read_head()
+
+    def _read_head(self) -> FileHead:
+        name, described = "", b""
         for _ in range(PROBE_PACKETS_MAX):
             with _as_stops(self._config.source):
                 payload = bytes(_packet(self._connection))
@@ -104,8 +117,13 @@ class SourceLink:
             kind = event[4]
             if kind == events.ROTATE:
                 name = events.read_rotate(event)[0]
+            elif kind == events.FORMAT_DESCRIPTION:
+                described = event
             elif kind == events.PREVIOUS_GTIDS:
-                return FirstFile(name=name, previous=events.read_previous_gtids(event))
+                checksums = events.has_crc32(described)
+                body = event if checksums else event + bytes(events.CHECKSUM_BYTES)
+                previous = events.read_previous_gtids(body)
+                return FileHead(name=name, previous=previous, checksums=checksums, raw=described + event)
         raise StreamStopped(
             StopCode.SOURCE_UNREACHABLE, "the source sent no binary log file", hint="It is tried again by itself."
         )

@@ -26,8 +26,8 @@ from farshore_agent.mysql.journal.config import JournalConfig
 from farshore_agent.mysql.journal.control import CONTROL_VERSION
 from farshore_agent.mysql.journal.errors import Corrupt, Permanent, StopCode, StopReason, StreamStopped, Transient
 from farshore_agent.mysql.journal.gtid import GtidSet
-from farshore_agent.mysql.journal.history import contradicts, doubt, overlap, unlogged
-from farshore_agent.mysql.journal.ingest import Ingest
+from farshore_agent.mysql.journal.history import contradicts, doubt, head, other_history, overlap, unlogged
+from farshore_agent.mysql.journal.ingest import Ingest, checksum_off
 from farshore_agent.mysql.journal.link import SourceFacts, SourceLink
 from farshore_agent.mysql.journal.position import PositionWriter
 from farshore_agent.mysql.journal.reasons import reason_of
@@ -35,6 +35,7 @@ from farshore_agent.mysql.journal.retention import disk_bytes
 from farshore_agent.mysql.journal.state import Mode, ReceiverState
 from farshore_agent.mysql.journal.store import SegmentWriter
 from farshore_agent.mysql.journal.wake import Waker
+from farshore_agent.mysql.journal.watch import Watch
 
 BACKOFF_SECONDS_MIN: Final = 0.05
 BACKOFF_SECONDS_MAX: Final = 5.0
@@ -90,6 +91,7 @@ class Receiver:
             self._reopen = True
             self._stop(reason_of(damage, config.directory))
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
+        self._watch = Watch(config, progress=self._progress, end=self.end, redial=self._redial)
 
     def _adopt_segment(self) -> None:
         """Recover the segment that this stream continues, if there is one."""
@@ -132,6 +134,18 @@ class Receiver:
     def start(self) -> None:
         """Let the link thread run."""
         self._thread.start()
+        self._watch.start()
+
+    def _progress(self) -> int | None:
+        """For the watch: bytes on the current connection while following."""
+        ingest = self._ingest
+        return ingest.bytes if ingest is not None and self._mode is Mode.FOLLOWING else None
+
+    def _redial(self) -> None:
+        link = self._link
+        if link is not None:
+            log.warning("the source commits and the stream is silent: dialling again")
+            link.close()
 
     # ---- the link thread
 
@@ -263,6 +277,8 @@ class Receiver:
         again = overlap(writer)
         refresh = self._refresher(writer) if facts.applies_unlogged else None
         ingest = Ingest(writer, self._acks, overlap=again, before_commit=refresh)
+        if not again and writer.boundary:
+            link = self._prove_head(link, writer)
         position = max(writer.boundary - len(again), events.FIRST_POSITION)
         link.start(file=writer.file, position=position, non_blocking=non_blocking)
         self._count()
@@ -271,13 +287,27 @@ class Receiver:
             self._mode = Mode.CATCHING_UP if non_blocking else Mode.FOLLOWING
             self._stopped = None
             self.changed.notify_all()
-        link.pump(ingest, self._stopping)
+        try:
+            link.pump(ingest, self._stopping)
+        except StreamStopped as stop:
+            if ingest.unproved and "source_error" in stop.evidence:
+                raise other_history(writer, stop.message) from stop  # it cannot even find our last event
+            raise
+
+    def _prove_head(self, link: SourceLink, writer: SegmentWriter) -> SourceLink:
+        """Compare how the tail's file begins, where its last event proves nothing; returns a fresh connection."""
+        found = link.head_of(writer.file)
+        if not found.raw.startswith(head(writer)):
+            raise other_history(writer, "it begins differently")
+        return self._connect()[0]
 
     def _step_over(self, writer: SegmentWriter) -> bool:
         """Go on in a later file when those that cannot be had hold no transaction that we lack; False when they do."""
         link, _ = self._connect()
         first = link.first_file(writer.end())
-        if first.previous.subtract(writer.end()) or first.name in self._journal.files(writer.record.name):
+        if not first.checksums or first.previous.subtract(writer.end()):
+            return False
+        if first.name in self._journal.files(writer.record.name):
             return False
         log.warning("stepped over files without new transactions: next=%s", first.name)
         writer.rotate(first.name)
@@ -289,6 +319,8 @@ class Receiver:
         first = link.first_file(facts.executed if asked is None else GtidSet.parse(asked))
         link.release()  # it is in the middle of the dump that found the file
         self._link = None
+        if not first.checksums:
+            raise checksum_off()
         record = self._journal.add_segment(
             SegmentRecord(
                 name="",
@@ -449,6 +481,7 @@ class Receiver:
     def close(self) -> None:
         """End the stream cleanly; the next start continues where it was."""
         self._ending = True
+        self._watch.close()
         self._wake.set()
         with self.changed:
             self.changed.notify_all()

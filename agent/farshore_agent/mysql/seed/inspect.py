@@ -7,12 +7,13 @@ Reads only. The decisions R8 and R9 ask for are the engine's; what a seed can ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from farshore_agent.mysql.seed import sql
-from farshore_agent.mysql.seed.errors import Interruption, SeedPermanent, SeedTransient
-from farshore_agent.mysql.seed.servers import Server
+from farshore_agent.mysql.seed.errors import Interruption, SeedPermanent, SeedTransient, StatementFailed
+from farshore_agent.mysql.seed.servers import Server, explained
 from farshore_agent.mysql.seed.session import Connect, Session
 from farshore_agent.mysql.seed.values import (
     Account,
@@ -22,6 +23,8 @@ from farshore_agent.mysql.seed.values import (
     SourceContents,
     TargetContents,
 )
+
+Seen = TypeVar("Seen", SourceContents, TargetContents)
 
 RESERVED_USERS = ("mysql.sys", "mysql.session", "mysql.infoschema")
 NAMES_SHOWN_MAX = 10
@@ -68,22 +71,24 @@ def read_facts(session: Session) -> Facts:
 
 def inspect_target(target: Connect, settings: SeedSettings) -> TargetContents:
     """Return what a would-be target holds; raises SeedTransient when it cannot be reached, SeedPermanent."""
-    server = Server(target, "target")
-    try:
-        return target_contents(server.open(), settings)
-    except Interruption as error:
-        raise SeedTransient(f"the target cannot be inspected: {error}") from error
-    finally:
-        server.end_all()
+    return _inspect(Server(target, "target"), lambda session: target_contents(session, settings))
 
 
 def inspect_source(source: Connect, settings: SeedSettings) -> SourceContents:
     """Return what a would-be source holds and what of it a seed refuses; raises as `inspect_target` does."""
-    server = Server(source, "source")
+    return _inspect(Server(source, "source"), lambda session: source_contents(session, settings))
+
+
+def _inspect(server: Server, look: Callable[[Session], Seen]) -> Seen:
     try:
-        return source_contents(server.open(), settings)
+        return look(server.open())
+    except StatementFailed as error:
+        refused = explained(error)
+        if isinstance(refused, SeedPermanent):
+            raise refused from error
+        raise SeedPermanent(str(error), hint=f"see what the {server.side} answered") from error
     except Interruption as error:
-        raise SeedTransient(f"the source cannot be inspected: {error}") from error
+        raise SeedTransient(f"the {server.side} cannot be inspected: {error}") from error
     finally:
         server.end_all()
 

@@ -33,7 +33,8 @@ GONE_SECONDS = 10.0
 """How long to wait for a killed session to end."""
 POLL_SECONDS = 0.05
 RECONNECT_PAUSE_SECONDS = 0.5
-ACCESS_DENIED = frozenset({1044, 1045, 1142, 1143, 1227, 1370, 1698, 3118, 3879})
+ACCESS_DENIED = frozenset({1044, 1045, 1142, 1143, 1227, 1370, 1401, 1698, 3118, 3879})
+"""1401, XAER_RMERR, is what XA RECOVER says to an account without XA_RECOVER_ADMIN."""
 BUSY = frozenset({1040, 1203, 1226})
 NO_SUCH_THREAD = 1094
 

@@ -322,4 +322,5 @@ class Session:
     def _failed(self, code: int, text: str, statement: str | bytes) -> StatementFailed:
         if isinstance(statement, bytes):
             statement = statement.decode("utf-8", "replace")
-        return StatementFailed(self.side, code, text, statement=statement)
+        # Of an INSERT only its head: the rest is somebody's data.
+        return StatementFailed(self.side, code, text, statement=statement.partition(" VALUES ")[0])
