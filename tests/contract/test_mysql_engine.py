@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.contract.engine_suite import EngineSuite
-from tests.e2e.mysql.sites import TABLE, Sites
+from tests.e2e.mysql.sites import Sites
 from tests.testbed.mysql_install import MySQLInstallation
 
 pytestmark = pytest.mark.mysql
@@ -17,9 +16,15 @@ pytestmark = pytest.mark.mysql
 class TestMySQLEngine(EngineSuite):
     """Everything an engine promises, kept by MySQL 9.7."""
 
+    @pytest.fixture(scope="class")
+    def sites(self, tmp_path_factory: pytest.TempPathFactory, mysql_installed: MySQLInstallation) -> Iterator[Sites]:
+        """Two servers for the whole suite."""
+        made = Sites(tmp_path_factory.mktemp("sites"))
+        yield made
+        made.close()
+
     @pytest.fixture
-    def bench(self, tmp_path: Path, mysql_installed: MySQLInstallation) -> Iterator[Sites]:
-        sites = Sites(tmp_path)
-        sites.servers["a"].execute(f"INSERT INTO {TABLE} VALUES " + ", ".join(f"('{row}')" for row in self.FIRST_ROWS))
-        yield sites
-        sites.close()
+    def bench(self, sites: Sites) -> Sites:
+        sites.reset()
+        sites.fill(*self.FIRST_ROWS)
+        return sites

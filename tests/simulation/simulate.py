@@ -376,9 +376,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print("   ", line)
             print(f"    again: python -m tests.simulation.simulate --seed {seed} --show", flush=True)
     taken = time.monotonic() - began
-    print(
-        f"{len(seeds)} seeds, {events} events, {decisions} decisions ({moved} moves), {taken:.0f} s: {failed or 'none'} failed"
-    )
+    played = f"{len(seeds)} seeds, {events} events, {decisions} decisions ({moved} moves), {taken:.0f} s"
+    print(f"{played}: {failed or 'none'} failed")
     return 1 if failed else 0
 
 

@@ -144,8 +144,8 @@ class Observer:
             yield Finding(
                 code="disk_space",
                 severity="warning",
-                message=f"the journal's disk has {receiver.disk_free_bytes / 2**30:.1f} GiB left; the stream stops when "
-                "it is full",
+                message=f"the journal's disk has {receiver.disk_free_bytes / 2**30:.1f} GiB left; a full one stops the "
+                "stream",
                 hint=f"free space below {self._ground.journal.directory}, or lower journal.keep_bytes",
                 field="journal.keep_bytes",
             )
@@ -154,8 +154,8 @@ class Observer:
             yield Finding(
                 code="errant_transactions",
                 severity="warning",
-                message=f"the standby has {errant.count()} transactions of its own ({str(errant)[:SHOWN_CHARACTERS_MAX]}):"
-                " FLUSH statements write such ones, or an administrator changed it",
+                message=f"the standby has {errant.count()} transactions of its own, by FLUSH statements or by an "
+                f"administrator's change: {str(errant)[:SHOWN_CHARACTERS_MAX]}",
                 hint="if nothing was changed, make them known on the active side, each with: SET GTID_NEXT = 'UUID:N'; "
                 "BEGIN; COMMIT; SET GTID_NEXT = AUTOMATIC; otherwise compare both sides",
             )

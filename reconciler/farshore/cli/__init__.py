@@ -5,9 +5,9 @@ prints them and chooses the exit code.
 """
 
 import json
+import os
 import sys
 
-import click
 import typer
 
 from farshore.cli import access, declare, doctor, events, roles, serve, status
@@ -57,21 +57,12 @@ def main() -> None:
     """Run the command line; end with the exit code of the errors table."""
     arguments = sys.argv[1:]
     try:
-        app(args=arguments, standalone_mode=False)
+        app(args=arguments)  # ends the process by itself: 0, 2 for wrong usage, or what a command chose
     except FarshoreError as error:
         _report(error, "--json" in arguments)
         sys.exit(error.exit_code)
-    except click.exceptions.Exit as ended:
-        sys.exit(ended.exit_code)
-    except click.exceptions.Abort:
-        print("aborted", file=sys.stderr)
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more; nor at exit
         sys.exit(0)
 
 

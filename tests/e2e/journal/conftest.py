@@ -27,10 +27,12 @@ _server_ids = itertools.count(900_000_000 + os.getpid() % 50_000 * 1000)
 
 
 def make_account(server: MySQLServer) -> None:
-    """The replication account; it leaves no GTID."""
+    """The replication account; it leaves no GTID. A read-only server must have it already."""
+    if server.scalar("SELECT COUNT(*) FROM mysql.user WHERE user=%s", (USER,)):
+        return
     server.execute(
         "SET sql_log_bin=0",
-        f"CREATE USER IF NOT EXISTS {USER}@'%' IDENTIFIED BY '{PASSWORD}'",
+        f"CREATE USER {USER}@'%' IDENTIFIED BY '{PASSWORD}'",
         f"GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {USER}@'%'",
     )
 

@@ -41,9 +41,7 @@ def standby(mysql_server_of_module: MySQLServerFactory) -> MySQLServer:
 
 
 @pytest.fixture(scope="module")
-def stream(
-    source: MySQLServer, standby: MySQLServer, make_stream_of_module: MakeStream
-) -> Iterator[Stream]:
+def stream(source: MySQLServer, standby: MySQLServer, make_stream_of_module: MakeStream) -> Iterator[Stream]:
     """A journal over verified TLS on both legs, with the standby following it the whole time."""
     made = make_stream_of_module(source)
     made.config = _with_tls(made, journal.Tls(mode=journal.TlsMode.VERIFY_CA, ca_file=source.ca_file))

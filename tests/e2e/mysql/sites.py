@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +33,9 @@ SECRETS = {
 APP_USER = "app"
 APP_PASSWORD = "app-password"
 TABLE = "shop.rows"
+SYSTEM = ("mysql", "sys", "performance_schema", "information_schema")
+KEPT = ("root", *(f"farshore_{site}{kind}" for site in SITES.values() for kind in ("", "_repl")))
+"""Accounts that `reset` leaves."""
 
 
 def account(server: MySQLServer, kind: AccountKind, site: str) -> None:
@@ -82,13 +86,28 @@ class Sites:
             side: site_server(directory, site, options) for side, site in SITES.items()
         }
         self.document = document(self.servers, **fields)
+        self._declared = self.document
         self._engines: list[MySQLEngine] = []
+        self.fill()
+
+    def fill(self, *rows: str) -> None:
+        """Give side a its table and its clients' account."""
         self.servers["a"].execute(
             "CREATE DATABASE shop",
             f"CREATE TABLE {TABLE} (name VARCHAR(100) PRIMARY KEY)",
             f"CREATE USER {APP_USER}@'%' IDENTIFIED BY '{APP_PASSWORD}'",
             f"GRANT ALL ON shop.* TO {APP_USER}@'%'",
+            *(f"INSERT INTO {TABLE} VALUES ('{row}')" for row in rows),
         )
+
+    def reset(self) -> None:
+        """Make both servers and both agents as they were before `fill`: cheaper than starting others."""
+        self._end_agents()
+        for side in SIDES:
+            shutil.rmtree(self.directory / f"agent-{side}", ignore_errors=True)
+            self.servers[side].start()
+            _empty(self.servers[side])
+        self.document = self._declared
 
     # ---- the product
 
@@ -123,16 +142,20 @@ class Sites:
 
     def close(self) -> None:
         """End everything that was started for these sites."""
+        self._end_agents()
+        for server in self.servers.values():
+            server.remove()
+
+    def _end_agents(self) -> None:
         for engine in self._engines:
             engine.close()
+        self._engines.clear()
         for side in SIDES:
             for directory in (self.directory / f"agent-{side}").glob("journal*"):
                 for adopted in (client.adopt_receiver(directory), client.adopt_server(directory)):
                     if adopted is not None:
                         with contextlib.suppress(client.Permanent):
                             adopted.stop()
-        for server in self.servers.values():
-            server.remove()
 
     # ---- the hands
 
@@ -202,6 +225,27 @@ class Sites:
 
     def server(self, side: Side) -> str:
         return str(self.servers[side].scalar("SELECT @@GLOBAL.server_uuid"))
+
+
+def _empty(server: MySQLServer) -> None:
+    """Take away all data, accounts of clients, replication, persisted settings and history."""
+    with server.connect() as session, session.cursor() as cursor:
+        for statement in (
+            "STOP REPLICA",
+            "RESET REPLICA ALL",
+            "SET GLOBAL super_read_only = OFF, GLOBAL read_only = OFF, GLOBAL offline_mode = OFF",
+            "RESET PERSIST",
+            "SET GLOBAL event_scheduler = OFF, GLOBAL sync_binlog = 1, GLOBAL innodb_flush_log_at_trx_commit = 1,"
+            " GLOBAL replica_net_timeout = 60",
+        ):
+            cursor.execute(statement)
+        cursor.execute("SELECT schema_name FROM information_schema.schemata WHERE schema_name NOT IN %s", (SYSTEM,))
+        for (schema,) in cursor.fetchall():
+            cursor.execute(f"DROP DATABASE `{schema}`")
+        cursor.execute("SELECT user, host FROM mysql.user WHERE user NOT LIKE 'mysql.%%' AND user NOT IN %s", (KEPT,))
+        for user, host in cursor.fetchall():
+            cursor.execute("DROP USER %s@%s", (user, host))
+        cursor.execute("RESET BINARY LOGS AND GTIDS")
 
 
 class Pair:

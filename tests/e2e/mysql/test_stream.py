@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 from tests.e2e.mysql.sites import Pair
@@ -134,3 +137,39 @@ def test_an_applier_that_stops_says_which_transaction_where_why_and_what_to_do(p
     standby.execute(*forged, "DELETE FROM shop.rows WHERE name = 'conflict'", "SET GLOBAL super_read_only = ON")
     pair.engines[pair.standby].stream(pair.epoch)
     follows(pair, "after the cure")
+
+
+def test_what_an_administrator_flushes_on_the_standby_is_reported_and_stops_nothing(pair: Pair) -> None:
+    """FLUSH writes transactions even on a read-only server: a warning with the cure, also across an aborted switch."""
+    standby = pair.sites.servers[pair.standby]
+    standby.execute("FLUSH PRIVILEGES")
+    errant = f"{pair.sites.server(pair.standby)}:"
+    seen = pair.seen(
+        pair.standby, lambda seen: any(each.code == "errant_transactions" for each in seen.findings), "is told"
+    )
+    (finding,) = [each for each in seen.findings if each.code == "errant_transactions"]
+    assert errant in finding.message
+    assert "GTID_NEXT" in finding.hint
+    pair.epoch += 2
+    pair.engines[pair.active].fence(pair.epoch)
+    pair.epoch += 2
+    pair.engines[pair.active].promote(pair.epoch, "aborted", None, lambda: None)
+    pair.follow()
+    follows(pair, "with a transaction of its own")
+    pair.switch()
+    pair.follow()
+    follows(pair, "the other way")
+    assert not pair.engines[pair.standby].observe().findings
+
+
+def test_a_hung_receiver_is_seen_as_not_receiving(pair: Pair) -> None:
+    """SIGSTOP of the receiver: observation does not wait for it, and says so."""
+    pid = pair.sites.receiver(pair.standby).state().pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        seen = pair.engines[pair.standby].observe()
+        assert (seen.db, seen.receiving) == ("up", False)
+        assert "journal_silent" in [each.code for each in seen.findings]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    follows(pair, "after the receiver came back")

@@ -181,4 +181,3 @@ def after_crash(changes: list[Change], target: Path, *, rng: random.Random | Non
         writer = PositionWriter(target / "position")
         writer.publish(**kept[-1])
         writer.close()
-
