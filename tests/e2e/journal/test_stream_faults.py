@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,11 @@ def source(mysql_server_of_module: MySQLServerFactory) -> MySQLServer:
 
 def prepare(server: MySQLServer) -> None:
     server.execute("CREATE DATABASE app", "CREATE TABLE app.t (id BIGINT PRIMARY KEY AUTO_INCREMENT, v LONGTEXT)")
+
+
+def flows(stream: Stream, transactions: int) -> bool:
+    """Whether the receiver has received more than so many transactions."""
+    return stream.receiver.state().transactions > transactions
 
 
 @contextlib.contextmanager
@@ -66,7 +72,7 @@ def test_kill_9_with_torn_tails_under_load(source: MySQLServer, make_stream: Mak
     with load(source):
         for tail in ("half", "garbage", "zeros", "half", "none"):
             before = stream.receiver.state().transactions
-            wait_until(lambda before=before: stream.receiver.state().transactions > before + 20, "traffic")
+            wait_until(partial(flows, stream, before + 20), "traffic")
             published = stream.receiver.end()
             stream.kill("receiver")
             last = sorted((stream.directory / "segments").glob("*/bin.*"))[-1]

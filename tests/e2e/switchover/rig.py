@@ -171,9 +171,7 @@ class Rig:
         wait_until(lambda: self.proxy.up() == {self.active: True, self.standby: False}, "HAProxy follows the probes")
         user, password = APPLICATION
         servers = {name: site.server for name, site in self.sites.items()}
-        load = Load(
-            self.directory, host=self.proxy.host, port=self.proxy.port, user=user, password=password, size=size
-        )
+        load = Load(self.directory, host=self.proxy.host, port=self.proxy.port, user=user, password=password, size=size)
         with Witness(servers, self.ports, login=APPLICATION) as witness, load:
             yield Clients(self, load, witness)
 

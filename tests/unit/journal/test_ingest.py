@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -28,7 +29,7 @@ def segment(tmp_path: Path) -> Iterator[OpenSegment]:
     made.close()
 
 
-def started(segment: OpenSegment, file: BinlogFile, **arguments: int) -> Ingest:
+def started(segment: OpenSegment, file: BinlogFile, **arguments: Any) -> Ingest:
     """An ingest whose segment has just begun `file`."""
     segment.writer.rotate(file.name)
     return ingest_into(segment, **arguments)

@@ -93,7 +93,7 @@ class Agent:
     async def hear_all(self) -> list[object]:
         """Return everything that was said so far."""
         await settle()
-        heard = []
+        heard: list[object] = []
         while not self.wire.outgoing.empty():
             heard.append(TO_AGENT.validate_json(self.wire.outgoing.get_nowait()))
         return heard

@@ -383,9 +383,10 @@ def test_a_replaced_process_can_neither_write_nor_be_obeyed(world: World) -> Non
     world.request("switchover", id="op-3")
     before = world.store.snapshot()
     lost: list[str] = []
-    zombie._owner = (lambda owner: lambda _pair: owner)(
-        zombie._owner(PAIR) or world.ownership.owner(PAIR)._replace(token=1)
-    )  # type: ignore[union-attr]
+    present = zombie._owner(PAIR) or world.ownership.owner(PAIR)
+    assert present is not None
+    stale = present._replace(token=1)
+    zombie._owner = lambda _pair: stale
     zombie._on_lost = lost.append
     zombie.visit(PAIR)
     assert world.store.snapshot() == before

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import Any
 
 from farshore import operations
 from farshore.admission import Desk
@@ -174,7 +175,7 @@ class World:
             seconds -= 3.0
             self.ownership.keep()
 
-    def declare(self, *, consent: bool = True, **changes: object) -> None:
+    def declare(self, *, consent: bool = True, **changes: Any) -> None:
         """Declare the pair and ask for its protection, as admission does."""
         spec = PairRecord(document=document(**changes), generation=1, incarnation=1, created=self.clock.now())
         operation = operations.birth(
