@@ -8,14 +8,15 @@ operation of its pair is open. This module knows messages and sockets, never wha
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from itertools import count
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import structlog
 from pydantic import ValidationError
 
 from farshore.conversation import Conversation, Wire
+from farshore.questions import INSPECT_SECONDS, Questions
+from farshore.seats import Directory, Seats
 from farshore.sessions import Standing
 from farshore.sightings import UNHEARD_SECONDS, Changed, Seat, Sightings
 from farshore_schema.documents import MySQLPair
@@ -26,24 +27,20 @@ from farshore_schema.messages import (
     PROTOCOL,
     PROTOCOLS_SPOKEN,
     Alive,
-    Assign,
     Command,
+    Goodbye,
     Hello,
-    Inspect,
     Inspected,
     Measured,
     Report,
     Result,
-    Unassign,
     Welcome,
 )
 from farshore_schema.observed import STALE_SECONDS, PairObserved
-from farshore_schema.roles import SIDES, Side
+from farshore_schema.roles import Side
 
 HELLO_SECONDS: Final = 10.0  # a socket that says nothing for so long is closed
 DEAD_SECONDS: Final = 15.0  # a session that is not `alive` for so long is closed, so that its agent dials again
-INSPECT_SECONDS: Final = 30.0  # bound of one look at two endpoints
-INSPECTS_MAX: Final = 64  # looks under way at once
 LISTEN_SECONDS: Final = 0.01  # of listening to all sockets, before everything else has its turn
 REDIAL_SECONDS: Final = 1.0
 MISMATCH_REDIAL_SECONDS: Final = 60.0  # a wrong version does not mend in a second
@@ -71,36 +68,6 @@ class Identity(NamedTuple):
     embedded: bool = False
 
 
-class Fingerprint(NamedTuple):
-    """What an assignment says; another one must be sent when it differs."""
-
-    incarnation: int
-    generation: int
-    active: Side | None
-    epoch: int
-
-
-class Directory(Protocol):
-    """What the sessions need to know of the declarations; answered from the store."""
-
-    def sites(self) -> frozenset[str]:
-        """Return every declared site."""
-        ...
-
-    def enrolled(self) -> frozenset[str]:
-        """Return the sites that have an enrolled agent, whether it is connected or not."""
-        ...
-
-    def assignment(self, seat: Seat) -> Assign | None:
-        """Return what the side's agent should be told now, None when the pair is no more."""
-        ...
-
-
-class _Served(NamedTuple):
-    by: Conversation
-    fingerprint: Fingerprint
-
-
 class AgentSessions:
     """Every live agent. All methods belong to the event loop's thread; only `handle` and `inspect` wait."""
 
@@ -115,13 +82,9 @@ class AgentSessions:
         """`on_change(pair, seconds)` asks for a visit that soon; `on_result` hears every outcome of a command."""
         self._sightings, self._directory = sightings, directory
         self._on_change, self._on_result = on_change, on_result
-        self._by_site: dict[str, Conversation] = {}  # enrolled agents
-        self._embedded: Conversation | None = None
-        self._served: dict[Seat, _Served] = {}
-        self._questions: dict[str, tuple[Conversation, asyncio.Future[Inspected]]] = {}
-        self._numbers = count(1)
+        self._seats = Seats(sightings, directory)
+        self._questions = Questions()
         self._turn_ends, self._turn_asked = 0.0, False  # of listening: `_may_listen`
-        self._standings: dict[str, Standing] = {}  # of every pair that was visited
 
     # ---- what the loop uses
 
@@ -131,50 +94,44 @@ class AgentSessions:
 
     def send(self, command: Command) -> bool:
         """Queue a command for the agent that serves the side; False when nobody does or too much waits."""
-        served = self._served.get((command.pair, command.side))
-        return served is not None and served.by.say(command)
+        conversation = self._seats.by(command.pair, command.side)
+        return conversation is not None and conversation.say(command)
 
     def session(self, pair: str, side: Side) -> int:
         """Return the number of the session that serves a side, 0 when nobody does."""
-        served = self._served.get((pair, side))
-        return served.by.number if served is not None and served.by.open else 0
+        conversation = self._seats.by(pair, side)
+        return conversation.number if conversation is not None else 0
 
     def generation(self, pair: str, side: Side) -> int:
         """Return the generation of the declaration that the side's live agent was given, 0 when nobody serves it."""
-        served = self._served.get((pair, side))
-        return served.fingerprint.generation if served is not None and served.by.open else 0
+        return self._seats.generation(pair, side)
 
     def settle(self, standing: Standing) -> None:
         """Bring both sides' assignments up to date. Idempotent; nothing is sent twice."""
-        self._standings[standing.pair] = standing
-        for side in SIDES:
-            self._settle((standing.pair, side), standing)
+        self._seats.settle(standing)
 
     def gone(self, pair: str) -> None:
         """Take both sides back: the pair is no more. Idempotent."""
-        for side in SIDES:
-            seat: Seat = (pair, side)
-            if seat in self._served:
-                self._take_back(seat)
+        self._seats.gone(pair)
         self._sightings.forget(pair)
-        self._standings.pop(pair, None)
 
     # ---- what the API uses
 
     def agents(self) -> tuple[LiveAgent, ...]:
         """Return every live session."""
         return tuple(
-            LiveAgent(each.agent, each.sites, each.embedded, each.version, each.probe_ports) for each in self._live()
+            LiveAgent(each.agent, each.sites, each.embedded, each.version, each.probe_ports)
+            for each in self._seats.live()
         )
 
     def serves(self, site: str) -> bool:
         """Return whether a live agent serves the site."""
-        return self._conversation(site) is not None
+        return self._seats.of_site(site) is not None
 
     def sites_changed(self) -> None:
         """A site was declared or removed, or an agent was enrolled or revoked: look at every side again."""
-        if self._embedded is not None:
-            self._welcome(self._embedded)
+        if self._seats.embedded is not None:
+            self._welcome(self._seats.embedded)
         self._look_again(self._directory.sites())
 
     async def inspect(
@@ -185,25 +142,7 @@ class AgentSessions:
         Raises Transient `agent_unreachable` when no live agent serves that site, `timeout` when it does not answer.
         """
         site = (document.site_a if own == "a" else document.site_b).site
-        conversation = self._conversation(site)
-        hint = f"start the agent of {site}: farshore-agent run"
-        if conversation is None:
-            raise Transient("agent_unreachable", f"no agent serves {site}", hint=hint)
-        request = f"inspect-{next(self._numbers)}"
-        answer: asyncio.Future[Inspected] = asyncio.get_running_loop().create_future()
-        question = Inspect(request=request, document=document, own=own, existing=existing)
-        if len(self._questions) >= INSPECTS_MAX or not conversation.say(question):
-            raise Transient("timeout", f"too many questions wait for the agent of {site}", retry_seconds=5)
-        self._questions[request] = (conversation, answer)
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                return await answer
-        except TimeoutError as error:
-            raise Transient(
-                "timeout", f"the agent of {site} did not answer within {timeout_seconds:.0f} s", hint=hint
-            ) from error
-        finally:
-            self._questions.pop(request, None)
+        return await self._questions.inspect(self._seats.of_site(site), document, own, existing, timeout_seconds)
 
     # ---- one conversation
 
@@ -226,7 +165,7 @@ class AgentSessions:
 
     def check(self) -> None:
         """Look for sessions that went silent; called about once a second."""
-        for each in tuple(self._live()):
+        for each in self._seats.live():
             silent = self._sightings.silent_seconds(each.number)
             mute = self._sightings.now() - each.heard
             if mute > DEAD_SECONDS:
@@ -262,19 +201,15 @@ class AgentSessions:
 
     def _check_sites(self, hello: Hello, identity: Identity) -> None:
         """Raise unless the credential is bound to what the agent wants to serve, and nobody else serves it (R7)."""
-        if identity.embedded:
-            rivals = [self._embedded] if self._embedded is not None else []
-        else:
-            foreign = frozenset(hello.sites) - identity.sites
-            if foreign or not hello.sites or hello.embedded:
-                named = ", ".join(sorted(foreign)) or "no site"
-                raise Permanent(
-                    "forbidden",
-                    f"this credential is not bound to {named}",
-                    hint="enrol the agent for its site: farshore agents enrol --site SITE",
-                )
-            rivals = [self._by_site[site] for site in hello.sites if site in self._by_site]
-        for rival in rivals:
+        foreign = frozenset(hello.sites) - identity.sites
+        if not identity.embedded and (foreign or not hello.sites or hello.embedded):
+            named = ", ".join(sorted(foreign)) or "no site"
+            raise Permanent(
+                "forbidden",
+                f"this credential is not bound to {named}",
+                hint="enrol the agent for its site: farshore agents enrol --site SITE",
+            )
+        for rival in self._seats.rivals(hello.sites, embedded=identity.embedded):
             if rival.open and self._sightings.silent_seconds(rival.number) <= STALE_SECONDS:
                 raise Transient(
                     "second_agent",
@@ -286,10 +221,7 @@ class AgentSessions:
             rival.end(Permanent("second_agent", "another agent took this place").body(), retry_seconds=REDIAL_SECONDS)
 
     def _begin(self, conversation: Conversation) -> None:
-        if conversation.embedded:
-            self._embedded = conversation
-        else:
-            self._by_site |= dict.fromkeys(conversation.sites, conversation)
+        self._seats.arrive(conversation)
         _log.info("agent connected", agent=conversation.agent, session=conversation.number)
         self._welcome(conversation)
         self._look_again(conversation.sites)
@@ -297,7 +229,7 @@ class AgentSessions:
     def _wake_late(self, seats: Iterable[Seat], silent_seconds: float = 0.0) -> None:
         """Ask for visits when sides nobody vouches for become unknown, or worth reporting as such."""
         for pair, _side in seats:
-            standing = self._standings.get(pair)
+            standing = self._seats.standing(pair)
             busy = standing is not None and standing.busy
             due = (STALE_SECONDS if busy else UNHEARD_SECONDS) + STALE_MARGIN_SECONDS
             self._on_change(pair, max(0.0, due - silent_seconds))
@@ -305,15 +237,14 @@ class AgentSessions:
     def _wake_back(self, changed: Changed) -> None:
         """Ask for visits of sides that are heard again, where anybody took notice of the silence."""
         for pair, _side in changed.back:
-            standing = self._standings.get(pair)
+            standing = self._seats.standing(pair)
             if changed.silent_seconds > UNHEARD_SECONDS or standing is None or standing.busy:
                 self._on_change(pair, 0.0)
 
     def _look_again(self, sites: frozenset[str]) -> None:
         """Ask for a visit of every pair with a side at one of these sites; the visit assigns."""
-        for pair, standing in self._standings.items():
-            if standing.site_a in sites or standing.site_b in sites:
-                self._on_change(pair, 0.0)
+        for pair in self._seats.pairs_at(sites):
+            self._on_change(pair, 0.0)
 
     def _welcome(self, conversation: Conversation) -> None:
         sites = conversation.sites
@@ -379,79 +310,35 @@ class AgentSessions:
                 self._wake_back(changed)
                 self._wake_late(changed.lost)
             case Report():
-                if self._is_mine(conversation, (message.pair, message.side), message.incarnation) and (
-                    self._sightings.reported(conversation.number, message.pair, message.side, message.report)
-                ):
-                    self._on_change(message.pair, 0.0)
+                self._reported(conversation, message)
             case Measured():
                 for measure in message.measures:
-                    if self._is_mine(conversation, (measure.pair, measure.side), measure.incarnation):
+                    if self._seats.may_report(conversation, (measure.pair, measure.side), measure.incarnation):
                         self._sightings.measured(conversation.number, measure)
             case Result():
-                if self._is_mine(conversation, (message.pair, message.side), None):
+                if self._seats.by(message.pair, message.side) is conversation:
                     self._on_result(message)
             case Inspected():
-                asked = self._questions.get(message.request)
-                if asked is not None and asked[0] is conversation and not asked[1].done():
-                    asked[1].set_result(message)
+                self._questions.answered(conversation, message)
             case _:
                 raise Permanent("protocol_mismatch", "the agent said hello twice", hint="upgrade the agent")
 
-    # ---- who serves what
-
-    def _conversation(self, site: str) -> Conversation | None:
-        """Return the live conversation that should serve a site now."""
-        found = self._by_site.get(site) if site in self._directory.enrolled() else self._embedded
-        return found if found is not None and found.open else None
-
-    def _settle(self, seat: Seat, standing: Standing) -> None:
-        wanted = self._conversation(standing.site(seat[1]))
-        served = self._served.get(seat)
-        if served is not None and served.by is not wanted:
-            if wanted is None or standing.busy:
-                wanted = served.by  # a side changes hands only at an idle step (R7)
-            else:
-                self._take_back(seat)
-                served = None
-        if wanted is None:
+    def _reported(self, conversation: Conversation, message: Report) -> None:
+        seat: Seat = (message.pair, message.side)
+        if not self._seats.may_report(conversation, seat, message.incarnation):
             return
-        now = Fingerprint(standing.incarnation, standing.generation, standing.active, standing.epoch)
-        if served is None or served.fingerprint != now:
-            self._served[seat] = _Served(wanted, now)
-            wanted.assign(seat)
-
-    def _take_back(self, seat: Seat) -> None:
-        served = self._served.pop(seat)
-        served.by.unassign(Unassign(pair=seat[0], side=seat[1], incarnation=served.fingerprint.incarnation))
-
-    def _is_mine(self, conversation: Conversation, seat: Seat, incarnation: int | None) -> bool:
-        """Whether the session serves the side; a leftover of a pair that is no more is told to let go."""
-        served = self._served.get(seat)
-        if served is not None and served.by is conversation:
-            return incarnation is None or incarnation == served.fingerprint.incarnation
-        if incarnation is not None and self._directory.assignment(seat) is None:
-            conversation.unassign(Unassign(pair=seat[0], side=seat[1], incarnation=incarnation))
-        return False
+        if message.report.enrolled:
+            self._directory.handed(seat)
+        if self._sightings.reported(conversation.number, message.pair, message.side, message.report):
+            self._on_change(message.pair, 0.0)
 
     def _over(self, conversation: Conversation) -> None:
         """Forget a conversation; what it reported grows old by itself. Idempotent."""
         conversation.open = False
-        if self._embedded is conversation:
-            self._embedded = None
-        for site in [site for site, each in self._by_site.items() if each is conversation]:
-            del self._by_site[site]
-        lost = [seat for seat, served in self._served.items() if served.by is conversation]
-        for seat in lost:
-            del self._served[seat]
+        lost = self._seats.leave(conversation)
         self._sightings.closed(conversation.number)
-        for asked, answer in self._questions.values():
-            if asked is conversation and not answer.done():
-                answer.set_exception(Transient("agent_unreachable", "the agent went away before it answered"))
+        self._questions.gone(conversation)
         self._wake_late(lost)
-
-    def _live(self) -> tuple[Conversation, ...]:
-        found = {*self._by_site.values()} | ({self._embedded} if self._embedded is not None else set())
-        return tuple(sorted((each for each in found if each.open), key=lambda each: each.number))
 
 
 def _parse(text: str) -> object:
@@ -470,8 +357,6 @@ def _parse(text: str) -> object:
 
 
 async def _refuse(wire: Wire, error: ErrorBody, retry_seconds: float) -> None:
-    from farshore_schema.messages import Goodbye
-
     with contextlib.suppress(Exception):  # it may have hung up
         async with asyncio.timeout(REDIAL_SECONDS):
             await wire.send_text(Goodbye(error=error, retry_seconds=retry_seconds).model_dump_json())

@@ -19,15 +19,15 @@ TOUCHES_NOTHING: Final = frozenset({"enrol", "cleanup"})
 FOLLOWS_PEER: Final = frozenset({"seed", "stream", "prepare"})
 
 
-def bound(desk: Desk, snapshot: Snapshot) -> bool:
+def bound(desk: Desk, snapshot: Snapshot, owner: Guard) -> bool:
     """Claim a server that is seen for the first time; return whether the store was changed.
 
-    Raises Refused (same_server, server_in_other_pair) when it cannot be this pair's.
+    `owner` is required to hold (I6). Raises Refused (same_server, server_in_other_pair) when it cannot be this pair's.
     """
     for side in SIDES:
         facts = snapshot.seen[side]
         if facts is not None and facts.server and snapshot.servers.of(side) is None:
-            bind_server(desk, snapshot.pair, side, facts.server)
+            bind_server(desk, snapshot.pair, side, facts.server, owner)
             return True
     return False
 

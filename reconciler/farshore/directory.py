@@ -1,16 +1,25 @@
 """What the agent sessions need to know of the declarations, answered from the store."""
 
 from farshore.sightings import Seat
-from farshore.store import keys
-from farshore.store.records import Records
+from farshore.store import Delete, keys
+from farshore.store.records import Record as StoredRecord
+from farshore.store.records import Records, put
 from farshore_schema.messages import Assign
+from farshore_schema.roles import Record
+
+
+class HandoverRecord(StoredRecord):
+    """An agent's durable record on its way to the side's next agent."""
+
+    record: Record
 
 
 class StoreDirectory:
-    """Sites, enrolments and assignments. The first two are kept until `forget` says that they changed."""
+    """Sites, enrolments, assignments. The first two are kept until `forget` says that they changed."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
+        self._handovers: set[str] | None = None  # keys
         self._sites: frozenset[str] | None = None
         self._enrolled: frozenset[str] | None = None
 
@@ -45,7 +54,31 @@ class StoreDirectory:
             document=spec.value.document,
             active=role.value.active if role else None,
             epoch=role.value.epoch if role else 0,
+            record=self._handover(seat),
         )
+
+    def hand_over(self, seat: Seat, record: Record) -> None:
+        """Keep the record with which a side changes hands, until it was `handed`."""
+        key = keys.handover(*seat)
+        self._records.store.txn((), (put(key, HandoverRecord(record=record)),))
+        self._waiting().add(key)
+
+    def handed(self, seat: Seat) -> None:
+        """The side's agent has a record: what was kept for it is of no use any more. Idempotent and cheap."""
+        key = keys.handover(*seat)
+        if key in self._waiting():
+            self._records.store.txn((), (Delete(key),))
+            self._waiting().discard(key)
+
+    def _handover(self, seat: Seat) -> Record | None:
+        key = keys.handover(*seat)
+        found = self._records.read(key, HandoverRecord) if key in self._waiting() else None
+        return found.value.record if found is not None else None
+
+    def _waiting(self) -> set[str]:
+        if self._handovers is None:
+            self._handovers = {item.key for item in self._records.store.list(keys.HANDOVERS).items}
+        return self._handovers
 
     def _names(self, prefix: str) -> frozenset[str]:
         return frozenset(item.key[len(prefix) :] for item in self._records.store.list(prefix).items)

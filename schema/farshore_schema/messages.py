@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from farshore_schema.documents import MySQLPair
 from farshore_schema.errors import ErrorBody
 from farshore_schema.observed import Finding, SeedProgress, SideReport, StreamMeasurements
-from farshore_schema.roles import Consent, Evidence, Receipt, Side
+from farshore_schema.roles import Consent, Evidence, Receipt, Record, Side
 
 PROTOCOL = 1
 PROTOCOLS_SPOKEN = (1,)
@@ -137,7 +137,11 @@ class Welcome(Message):
 
 
 class Assign(Message):
-    """Serve this side of this pair as declared. Idempotent; replaces an older assignment of the same incarnation."""
+    """Serve this side of this pair as declared. Idempotent; replaces an older assignment of the same incarnation.
+
+    `record` is what the agent that served the side before had made durable (R7). The receiver makes it its own record,
+    synced before anything else, when it has none of that side or one of an older epoch; otherwise it ignores it.
+    """
 
     type: Literal["assign"] = "assign"
     pair: str
@@ -147,6 +151,7 @@ class Assign(Message):
     document: MySQLPair
     active: Side | None  # by the store's decision, None before the first
     epoch: int
+    record: Record | None = None  # only where the side has just changed hands
 
 
 class Unassign(Message):
@@ -173,6 +178,7 @@ class Command(Message):
     consent: Consent | None = None
     evidence: Evidence | None = None
     operation: str = ""
+    delete_journal: bool = False  # cleanup: the journal files of this side go too (R20)
 
 
 class Inspect(Message):

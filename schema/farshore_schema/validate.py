@@ -3,6 +3,7 @@
 JSON is read as the YAML that it is, so both have lines. It knows text and documents, no files and no terminals.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -49,6 +50,11 @@ def _mapping(loader: _Loader, node: MappingNode) -> dict[Any, Any]:
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+# No field is a date: 2026-01-31 in a description is text.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def read_documents(text: str) -> Parsed:
@@ -58,16 +64,29 @@ def read_documents(text: str) -> Parsed:
     documents: list[Site | MySQLPair] = []
     failures: list[Failure] = []
     try:
-        for number, (node, value) in enumerate(_values(text), 1):
+        for number, (node, value) in enumerate(_values(_without_tabs(text)), 1):
             if number > DOCUMENTS_MAX:
                 failures.append(Failure(_line(node), "", f"more than {DOCUMENTS_MAX} documents"))
                 break
             _judge(node, value, documents, failures)
     except yaml.YAMLError as error:
         failures.append(_syntax(error))
+    except RecursionError:
+        failures.append(Failure(1, "", "the text is nested too deeply to be a document"))
     if not documents and not failures:
         failures.append(Failure(1, "", f'there is no document; start with "kind: {KINDS[0]}" and "version: {FORMAT}"'))
     return Parsed(tuple(documents), tuple(failures))
+
+
+def _without_tabs(text: str) -> str:
+    """Return JSON text with spaces for tabs, which JSON allows between values (never within) and YAML does not."""
+    if "\t" not in text or text.lstrip()[:1] not in ("{", "["):
+        return text
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return text.replace("\t", " ")
 
 
 def _values(text: str) -> Iterator[tuple[Node, Any]]:

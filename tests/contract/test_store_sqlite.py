@@ -26,7 +26,7 @@ KILLS = 12
 WRITER = """
 import sys
 from pathlib import Path
-from farshore.store import Put
+from farshore.store import Delete, Put
 from farshore.store.sqlite import SqliteStore
 
 store = SqliteStore(Path(sys.argv[1]))
@@ -34,7 +34,9 @@ n = int(store.get("/left").value) if store.get("/left") else 0
 while True:
     n += 1
     pad = b"x" * (n % 5000)
-    store.txn((), (Put("/left", b"%d" % n), Put("/pad", pad), Put("/right", b"%d" % n)))
+    here, gone = f"/turn/{n % 2}", f"/turn/{(n + 1) % 2}"
+    value = b"%d" % n
+    store.txn((), (Put("/left", value), Put("/pad", pad), Put(here, value), Delete(gone), Put("/right", value)))
     print(n, flush=True)
 """
 HOLDER = """
@@ -93,6 +95,7 @@ def test_a_killed_writer_loses_nothing_it_acknowledged_and_tears_nothing(tmp_pat
         assert right is not None
         assert int(left.value) >= acknowledged
         assert left.value == right.value
+        assert [item.value for item in store.list("/turn/").items] == [left.value], "a deletion was torn off"
         assert len(pad.value) == int(left.value) % 5000
         assert left.mod_rev == right.mod_rev == store.list("/").rev
         store.close()

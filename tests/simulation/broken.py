@@ -8,6 +8,10 @@ COMMANDS: Final = "agent/farshore_agent/commands.py"
 RECORDS: Final = "agent/farshore_agent/records.py"
 PHYSICS: Final = "tests/simulation/physics.py"
 MOVES: Final = "tests/simulation/moves.py"
+FAKE: Final = "agent/farshore_agent/engines/fake.py"
+LOOP: Final = "reconciler/farshore/loop.py"
+CLOSING: Final = "reconciler/farshore/admission/closing.py"
+SIMULATE: Final = ("simulate --seeds 60",)
 
 # Passages that several mutations, or long lines, name.
 STEADY_FENCE: Final = "is_up(standby) and standby.writable and not is_untouched"
@@ -227,5 +231,100 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         ),
         ("explore 0 1 2 2 --live-every 1000000",),
         quick=False,
+    ),
+    Mutant(
+        "a copy that was taken back may still begin",
+        (Edit(PLAN + "copies.py", "if is_recorded(standby) and standby.epoch >= role.epoch:", "if True:"),),
+        ("explore 0 0 2 0 --new-pair",),
+    ),
+    Mutant(
+        "a declared switchover is tried again by itself",
+        (
+            Edit(CLOSING, "    if well or undo is None:\n", "    if True:\n"),
+            Edit(
+                LOOP,
+                "            born = reseed(self._desk, snapshot)\n",
+                "            born = reseed(self._desk, snapshot) or _again(self._desk, snapshot)\n",
+            ),
+            Edit(
+                LOOP,
+                "def _standing(",
+                "def _again(desk: Desk, snapshot: Snapshot) -> OperationView | None:\n"
+                "    from farshore_schema.roles import peer\n"
+                "    role, wanted = snapshot.decided(), snapshot.spec.value.document.primary_site\n"
+                "    if role is None or wanted in (None, snapshot.site(role.active)):\n"
+                "        return None\n"
+                "    to = peer(role.active)\n"
+                "    return operations.birth(\n"
+                '        id=desk.new_operation_id(), pair=snapshot.pair, verb="switchover", to=to,\n'
+                "        to_site=snapshot.site(to), epoch=role.epoch + 2, created=desk.clock.now(),\n"
+                "    )\n"
+                "\n\n"
+                "def _standing(",
+            ),
+        ),
+        SIMULATE,
+    ),
+    Mutant(
+        "the engine's fence is not made to last",
+        (
+            Edit(
+                FAKE,
+                "self._database.set_read_only(True, persist=True)",
+                "self._database.set_read_only(True, persist=False)",
+            ),
+        ),
+        SIMULATE,
+    ),
+    Mutant(
+        "the engine opens before everything is applied",
+        (
+            Edit(FAKE, "            if self._world.backlog(self._side):\n", "            if False:\n"),
+            Edit(FAKE, '            if evidence == "fenced" and (', "            if False and ("),
+            Edit(PLAN + "changes.py", "target is not None and target.drained == receipt:", "target is not None:"),
+        ),
+        SIMULATE,
+    ),
+    Mutant(
+        "an agent acts before its note is durable",
+        (Edit(COMMANDS, "            if noted != record:\n                self._keeper.save(noted)\n", ""),),
+        SIMULATE,
+    ),
+    Mutant(
+        "one agent keeps one record for two sites (by chance)",
+        (Edit(RECORDS, 'return root / "sides" / pair / side', 'return root / "sides" / pair'),),
+        SIMULATE,
+    ),
+    Mutant(
+        "a switchover waits for a standby that only needs to be told to follow",
+        (
+            Edit(
+                PLAN + "changes.py",
+                '        return command(Step("stream", op.to, role.epoch), role, op, seen)\n',
+                '        return wait("following")\n',
+            ),
+        ),
+        SIMULATE,
+    ),
+    Mutant(
+        "a stream that stopped for an unknown reason passes for a running one",
+        (
+            Edit(PLAN + "view.py", "        and not standby.stopped\n", ""),
+            Edit(
+                PLAN + "changes.py",
+                "    if target.stopped:\n        return Step(",
+                "    if False:\n        return Step(",
+            ),
+        ),
+        SIMULATE,
+    ),
+    Mutant(
+        "a store transaction is not guarded by what it was decided on",
+        (
+            Edit(LOOP, "        visit.owner.guard(),\n", ""),
+            Edit(LOOP, "        unchanged(keys.role(snapshot.pair), snapshot.role),\n", ""),
+            Edit(LOOP, "        unchanged(keys.operation(snapshot.pair), snapshot.operation),\n", ""),
+        ),
+        SIMULATE,
     ),
 )

@@ -7,8 +7,10 @@ from farshore_schema.errors import FarshoreError, Refused
 from farshore_schema.roles import SIDES, Side
 
 
-def bind_server(desk: Desk, pair: str, side: Side, uuid: str) -> str:
+def bind_server(desk: Desk, pair: str, side: Side, uuid: str, *holding: Guard) -> str:
     """Bind a side to the server seen there, unless it is bound; return the server it is bound to.
+
+    `holding` must hold too: the loop may only write while it owns the pair's shard (I6).
 
     A consent that was given before any server had been seen is completed with this one, in the same transaction: it is
     for the first server seen, and for no later one (R9). Raises Refused: same_server, server_in_other_pair, not_found.
@@ -25,7 +27,7 @@ def bind_server(desk: Desk, pair: str, side: Side, uuid: str) -> str:
         problem, guards, changes = claim(desk.records, pair, {side: uuid})
         if problem is not None:
             raise problem
-        guards += [now.spec.unchanged(), unchanged(keys.pair_servers(pair), now.servers)]
+        guards += [*holding, now.spec.unchanged(), unchanged(keys.pair_servers(pair), now.servers)]
         changes.append(put(keys.pair_servers(pair), servers.model_copy(update={side: uuid})))
         operation = now.operation
         consent = operation.value.consent if operation else None

@@ -5,8 +5,8 @@ from itertools import islice
 from typing import Final
 
 from farshore.admission.desk import Decided, Desk, settle
-from farshore.store import Delete, keys
-from farshore.store.records import SiteRecord, put, unchanged
+from farshore.store import Change, Delete, keys
+from farshore.store.records import AgentRecord, SiteRecord, put, unchanged
 from farshore_schema.documents import Site
 from farshore_schema.errors import Refused
 from farshore_schema.status import SiteView
@@ -57,8 +57,12 @@ def delete_site(desk: Desk, name: str, *, incarnation: int | None = None) -> boo
                 f'site "{name}" still has {uses.value.pairs} pairs: {named}',
                 hint="delete the pairs first; their data is kept",
             )
-        guards = (found.unchanged(), unchanged(keys.uses(name), uses))
-        return Decided(guards, (Delete(keys.site(name)), Delete(keys.agent(name)))), True
+        agent = desk.records.read(keys.agent(name), AgentRecord)
+        guards = (found.unchanged(), unchanged(keys.uses(name), uses), unchanged(keys.agent(name), agent))
+        changes: list[Change] = [Delete(keys.site(name))]
+        if agent is not None:  # its credential is bound to this site and useless without it
+            changes += [Delete(agent.key), Delete(keys.token(agent.value.token_hash))]
+        return Decided(guards, changes), True
 
     return settle(desk, consider)
 

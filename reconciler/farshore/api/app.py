@@ -16,7 +16,13 @@ command to run, `current` the present truth of a conflict. Bearer tokens have th
 def create_app(services: Services) -> FastAPI:
     """Return the API over these services."""
     app = FastAPI(
-        title="Farshore", version=__version__, description=_DESCRIPTION, openapi_url=None, docs_url=None, redoc_url=None
+        title="Farshore",
+        version=__version__,
+        description=_DESCRIPTION,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.services = services
     app.state.streams = 0

@@ -19,6 +19,8 @@ key                                       value                                 
                                                                                               (binding)
 /graves/NAME                              GraveRecord: highest incarnation and epoch ever     admission, loop
                                           used for a pair of this name                        (removal)
+/handovers/NAME/SIDE                      HandoverRecord: an agent's durable record on its    sessions
+                                          way to the side's next agent
 /shards/NN                                OwnerRecord under a lease; its create revision is   supervisor
                                           the fencing token
 /agents/SITE                              AgentRecord: the enrolled agent of a site           API
@@ -39,6 +41,7 @@ PAIRS: Final = "/pairs/"
 OPERATIONS: Final = "/operations/"
 SERVERS: Final = "/servers/"
 GRAVES: Final = "/graves/"
+HANDOVERS: Final = "/handovers/"
 SHARDS: Final = "/shards/"
 AGENTS: Final = "/agents/"
 ENROLMENTS: Final = "/enrolments/"
@@ -119,6 +122,11 @@ def server(uuid: str) -> str:
 def grave(name: str) -> str:
     """Return the key that outlives a pair."""
     return f"{GRAVES}{name}"
+
+
+def handover(name: str, side: str) -> str:
+    """Return the key of a record on its way to a side's next agent."""
+    return f"{HANDOVERS}{name}/{side}"
 
 
 def shard(number: int) -> str:

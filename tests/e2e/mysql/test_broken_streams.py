@@ -78,6 +78,9 @@ def test_another_server_behind_the_endpoint_stops_it(pair: Pair) -> None:
     (source.datadir / "auto.cnf").unlink()
     source.start()
     stops(pair, "source_replaced")
+    with pytest.raises(FarshoreError) as other_epoch:
+        pair.engines[pair.standby].stream(pair.epoch + 2)
+    assert other_epoch.value.code == "source_replaced"
     pair.restart_agent(pair.active)
     with pytest.raises(FarshoreError) as refused:
         pair.engines[pair.active].fence(pair.epoch + 2)

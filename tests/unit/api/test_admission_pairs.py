@@ -305,6 +305,27 @@ def test_a_declared_switchover_on_an_old_epoch_is_refused_with_the_present_role(
     assert put(world, document(primary_site="tokyo"), if_epoch=4).operation is not None
 
 
+def test_a_role_that_moves_while_a_declaration_is_judged_is_judged_afresh(world: World) -> None:
+    """Between reading and committing an emergency decision arrived: no switchover of the old role is born."""
+    pair = protected(world)
+    original = world.store.txn
+    raced = False
+
+    def txn(*arguments: Any) -> Any:
+        nonlocal raced
+        if not raced:
+            raced = True
+            moved_elsewhere(world, pair)
+        return original(*arguments)
+
+    world.store.txn = txn  # type: ignore[method-assign,assignment]
+    result = put(world, document(primary_site="osaka"), if_epoch=2)
+    assert result.operation is None
+    assert world.records.operation("orders") is None
+    assert result.view.status.role is not None
+    assert result.view.status.role.epoch == 4
+
+
 def test_an_aborted_switchover_may_be_declared_again_by_whoever_knew_the_role_before(world: World) -> None:
     """An abort takes a new epoch but moves nothing: the next `up` with the same change must be able to ask again."""
     protected(world)

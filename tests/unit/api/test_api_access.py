@@ -96,6 +96,17 @@ async def test_a_new_enrolment_replaces_the_old_credential_and_can_be_taken_back
         await admin.refused(404, "not_found", "DELETE", "/v1/agents/osaka")
 
 
+async def test_a_site_that_is_forgotten_takes_its_agents_credential_with_it(service: Service) -> None:
+    """A credential without a site opens nothing any more."""
+    async with service.client("admin") as admin:
+        code = (await admin.ok("POST", "/v1/agents/enrol", json={"site": "osaka"}))["code"]
+        credential = (await admin.ok("POST", "/v1/agents/redeem", json={"code": code}))["credential"]
+        mine = {"Authorization": f"Bearer {credential}"}
+        await admin.refused(403, "forbidden", "GET", "/v1/whoami", headers=mine)
+        await admin.ok("DELETE", "/v1/sites/osaka")
+        await admin.refused(401, "unauthenticated", "GET", "/v1/whoami", headers=mine)
+
+
 async def test_connected_agents_are_listed_before_expected_ones(service: Service) -> None:
     """An enrolled agent that is connected is listed once."""
     async with service.client("admin") as admin:

@@ -72,6 +72,7 @@ async def test_a_wrong_request_around_the_document_is_told_apart(service: Servic
             {"json": {"document": plain(), "colour": "red"}},
             {"json": {}},
             {"content": b"{not json", "headers": {"Content-Type": "application/json"}},
+            {"content": b"[" * 100_000, "headers": {"Content-Type": "application/json"}},
             {"content": b"\xff\xfe", "headers": {"Content-Type": "application/json"}},
             {"content": b""},
             {"json": [1]},
@@ -80,7 +81,8 @@ async def test_a_wrong_request_around_the_document_is_told_apart(service: Servic
             error = await client.refused(422, "invalid_request", "PUT", "/v1/pairs/orders", **options)
             assert error["hint"]
         await client.refused(422, "invalid_request", "POST", "/v1/pairs/orders/operations", json={"verb": "explode"})
-        await client.refused(404, "not_found", "GET", "/v1/nowhere")
+        for nowhere in ("/v1/nowhere", "/v1/pairs/", "//v1/pairs", "/v1/pairs/a%2Fb", "/docs"):
+            await client.refused(404, "not_found", "GET", nowhere)
         await client.refused(405, "invalid_request", "PATCH", "/v1/pairs/orders")
         await client.refused(422, "invalid_request", "GET", "/v1/pairs/Not%20A%20Name")
 

@@ -277,6 +277,41 @@ def test_the_embedded_agent_is_started_again_and_ends_with_us(tmp_path: Path) ->
         assert not Path(f"/proc/{second}").exists()
 
 
+def test_an_enrolled_agent_takes_its_site_over_and_gives_it_back(tmp_path: Path) -> None:
+    """R7: a one-time code makes a stand-alone agent the site's only one; revoking it gives the site back."""
+    with Reconciler(tmp_path / "farshore") as running:
+        for name in ("tokyo", "osaka"):
+            running.declare_site(name)
+        wait_until(lambda: served(running) == {"embedded": ("osaka", "tokyo")}, "the embedded agent serves both sites")
+        code = running.cli_json("agents", "enrol", "--site", "osaka")["code"]
+        home = tmp_path / "agent"
+        words = [sys.executable, "-m", "farshore_agent.main"]
+        told = [*words, "enrol", "--url", running.url, "--directory", str(home), "--name", "gateway"]
+        done = subprocess.run(told, input=f"{code}\n", capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        told[told.index(str(home))] = str(tmp_path / "other")
+        again = subprocess.run(told, input=f"{code}\n", capture_output=True, text=True, timeout=60, check=False)
+        assert again.returncode == TABLE["unauthenticated"].exit
+        assert "farshore agents enrol" in again.stderr
+        agent = spawn([*words, "run", "--directory", str(home)])
+        try:
+            wait_until(
+                lambda: served(running) == {"embedded": ("tokyo",), "gateway": ("osaka",)},
+                "osaka has an agent of its own",
+            )
+            running.answer("DELETE", "/v1/agents/osaka")
+            wait_until(lambda: served(running).get("embedded") == ("osaka", "tokyo"), "the embedded agent has it again")
+        finally:
+            end(agent)
+            subprocess.run([*words, "stop", "--directory", str(home)], capture_output=True, timeout=60, check=False)
+
+
+def served(running: Reconciler) -> dict[str, tuple[str, ...]]:
+    """Return the connected agents with the sites they serve."""
+    listed = running.answer("GET", "/v1/agents")["items"]
+    return {each["agent"]: tuple(each["sites"]) for each in listed if each["connected"]}
+
+
 def embedded(running: Reconciler) -> int:
     """Return the process id of the connected embedded agent, 0 while there is none."""
     listed = running.answer("GET", "/v1/agents")["items"]

@@ -34,7 +34,7 @@ from farshore_schema.messages import (
     Welcome,
 )
 from farshore_schema.observed import STALE_SECONDS, SideReport, StreamMeasurements
-from farshore_schema.roles import Side
+from farshore_schema.roles import Record, Side
 from tests.unit.loop.world import PAIR, HandClock, document
 
 PATIENCE_SECONDS = 5.0
@@ -214,6 +214,7 @@ async def test_an_assignment_is_sent_once_and_again_when_it_changes(room: Room) 
 async def test_a_busy_pair_keeps_its_agent(room: Room) -> None:
     """No side changes hands in the middle of an operation."""
     embedded = await room.embedded()
+    embedded.report("a", enrolled=True, epoch=4, token=9, fenced_epoch=4, base="complete", stream_epoch=4)
     await embedded.hear_all()
     room.busy = True
     room.enrol("tokyo")
@@ -226,6 +227,38 @@ async def test_a_busy_pair_keeps_its_agent(room: Room) -> None:
     room.visit()
     assert kinds(await embedded.hear_all()) == ["Unassign a"]
     assert kinds(await enrolled.hear_all()) == ["Assign a"]
+    await embedded.hang_up()
+    await enrolled.hang_up()
+
+
+@runs
+async def test_a_side_changes_hands_with_its_durable_record(room: Room) -> None:
+    """R7: the record is kept in the store, goes with every assignment until the next agent has one, and no longer."""
+    embedded = await room.embedded()
+    await embedded.hear_all()
+    room.enrol("tokyo")
+    enrolled = Agent(room.sessions, TOKYO)
+    enrolled.hello("tokyo")
+    assert kinds(await enrolled.hear_all()) == ["Welcome"], "the embedded agent has not said what it knows"
+    embedded.report("a", enrolled=True, epoch=4, token=9, fenced_epoch=4, base="complete", seeded_for="op-1")
+    assert "Unassign a" in kinds(await embedded.hear_all())
+    expected = Record(token=9, epoch=4, fenced_epoch=4, base="complete", enrolled=True, seeded_for="op-1")
+    (assigned,) = await enrolled.hear_all()
+    assert isinstance(assigned, Assign)
+    assert assigned.record == expected
+    again = StoreDirectory(room.records).assignment((PAIR, "a"))  # as after a restart of the reconciler
+    assert again is not None
+    assert again.record == expected
+    enrolled.report("a", enrolled=False)
+    await settle()
+    assert room.store.get(keys.handover(PAIR, "a")) is not None
+    enrolled.report("a", enrolled=True, epoch=4)
+    await settle()
+    assert room.store.get(keys.handover(PAIR, "a")) is None
+    room.visit(generation=2)
+    (assigned,) = await enrolled.hear_all()
+    assert isinstance(assigned, Assign)
+    assert assigned.record is None
     await embedded.hang_up()
     await enrolled.hang_up()
 

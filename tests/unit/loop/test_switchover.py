@@ -387,7 +387,7 @@ def test_a_replaced_process_can_neither_write_nor_be_obeyed(world: World) -> Non
     assert present is not None
     stale = present._replace(token=1)
     zombie._owner = lambda _pair: stale
-    zombie._on_lost = lost.append
+    zombie._ledger._on_lost = lost.append
     zombie.visit(PAIR)
     assert world.store.snapshot() == before
     assert lost == [PAIR]

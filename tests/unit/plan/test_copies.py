@@ -24,8 +24,8 @@ def test_a_new_pair_begins_with_the_declared_side_once_both_were_seen(preferred:
     a, b = active(**BARE), EMPTY._replace(**BARE)  # type: ignore[arg-type]
     policy = Policy(preferred=preferred)
     assert step(None, protect(), a, b, policy) == Step("decide", role=Role(preferred, 2, "initial"))
-    for missing in ((None, b), (a, None), (a._replace(db="down"), b), (a, b._replace(db="unknown"))):
-        assert step(None, protect(), *missing, policy).name == "wait"
+    for one, other in ((None, b), (a, None), (a._replace(db="down"), b), (a, b._replace(db="unknown"))):
+        assert step(None, protect(), one, other, policy).name == "wait"
 
 
 def test_a_new_life_begins_above_every_epoch_of_the_old_one() -> None:

@@ -70,6 +70,21 @@ def test_a_text_without_a_document_is_a_mistake(text: str) -> None:
     assert "no document" in only(read_documents(text))[2]
 
 
+def test_json_with_tabs_and_text_that_looks_like_a_date_are_read() -> None:
+    """Editors indent JSON with tabs; a date in a description is text."""
+    tabbed = json.dumps({"kind": "Site", "version": "farshore/v1", "name": "tokyo"}, indent="\t")
+    assert read_documents(tabbed).failures == ()
+    dated = read_documents(SITE + "description: 2026-01-31\n")
+    assert dated.failures == ()
+    assert dated.documents[0].description == "2026-01-31"
+
+
+@pytest.mark.parametrize("text", ["[" * 20_000, "a: " + "{b: " * 5000 + "1" + "}" * 5000])
+def test_a_text_nested_too_deeply_is_a_mistake(text: str) -> None:
+    """A hostile file ends in a failure, not in a broken program."""
+    assert "nested too deeply" in only(read_documents(text))[2]
+
+
 @given(st.text(max_size=200))
 def test_no_text_whatsoever_breaks_the_reader(text: str) -> None:
     """Input from outside ends in documents or in failures, never in an exception."""

@@ -75,8 +75,10 @@ _PLAIN_TYPES: Final = (
     39,  # PARTIAL_UPDATE_ROWS
     TRANSACTION_PAYLOAD,
 )
-PLAIN: Final = bytes(1 if kind in _PLAIN_TYPES else 0 for kind in range(256))
-"""PLAIN[type] is 1 for the events inside transactions that pass through unread."""
+BEGINS: Final = 2
+PASSES: Final = bytes(BEGINS if kind in (GTID, GTID_TAGGED) else int(kind in _PLAIN_TYPES) for kind in range(256))
+"""PASSES[type] is 1 for events inside transactions, which pass through unread, BEGINS for those that begin one, else 0:
+one look-up for almost every event."""
 
 STRUCTURAL: Final = frozenset(
     {
@@ -151,32 +153,33 @@ def read_gtid(raw: Buffer, at: int) -> tuple[Key, int, int, int]:
     of the transaction, as in the file. Raises EventSyntaxError, also when the length is absent (source before 8.0.2).
     """
     try:
-        found = _read_untagged(raw, at) if raw[at + 4] == GTID else _read_tagged(raw, at)
+        if raw[at + 4] != GTID:
+            key, gno, length, committed = _read_tagged(raw, at)
+        else:
+            owner, gno = _GTID_BODY.unpack_from(raw, at + _GTID_BODY_AT)
+            key = (owner, "")
+            (committed,) = _U64.unpack_from(raw, at + _GTID_TIMESTAMP_AT)  # seven bytes, and one of what follows
+            at += _GTID_TIMESTAMP_AT + _TIMESTAMP_BYTES
+            if committed & _TWO_TIMESTAMPS:
+                at += _TIMESTAMP_BYTES
+            committed &= _TWO_TIMESTAMPS - 1
+            length = raw[at]
+            if length >= 251:
+                length = _read_length(raw, at)
     except (IndexError, struct.error, UnicodeDecodeError) as error:
         raise EventSyntaxError("a GTID event ends too early") from error
-    if found[2] <= 0:
+    if length <= 0:
         raise EventSyntaxError("a GTID event without the length of its transaction (written by a server before 8.0.2)")
-    return found
+    return key, gno, length, committed
 
 
-def _read_untagged(raw: Buffer, at: int) -> tuple[Key, int, int, int]:
-    owner, gno = _GTID_BODY.unpack_from(raw, at + _GTID_BODY_AT)
-    at += _GTID_TIMESTAMP_AT
-    committed = int.from_bytes(raw[at : at + _TIMESTAMP_BYTES], "little")
-    at += _TIMESTAMP_BYTES
-    if committed & _TWO_TIMESTAMPS:
-        committed &= _TWO_TIMESTAMPS - 1
-        at += _TIMESTAMP_BYTES
-    first = raw[at]
-    if first < 251:
-        length = first
-    elif first == 252:
-        length = raw[at + 1] | raw[at + 2] << 8
-    elif first == 253:
-        length = raw[at + 1] | raw[at + 2] << 8 | raw[at + 3] << 16
-    else:
-        (length,) = _U64.unpack_from(raw, at + 1)
-    return (owner, ""), gno, length, committed
+def _read_length(raw: Buffer, at: int) -> int:
+    """A length-encoded integer of more than one byte."""
+    if raw[at] == 252:
+        return raw[at + 1] | raw[at + 2] << 8
+    if raw[at] == 253:
+        return raw[at + 1] | raw[at + 2] << 8 | raw[at + 3] << 16
+    return int(_U64.unpack_from(raw, at + 1)[0])
 
 
 _UUID_FIELD, _GNO_FIELD, _TAG_FIELD, _COMMITTED_FIELD, _LENGTH_FIELD = 1, 2, 3, 6, 8

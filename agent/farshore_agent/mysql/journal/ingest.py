@@ -22,7 +22,7 @@ from farshore_agent.mysql.journal.large import LargeEvent, LargeEventError
 from farshore_agent.mysql.journal.store import Run, SegmentWriter
 
 BUFFER_BYTES: Final = 1 << 20
-SYNC_BYTES_MAX: Final = 8 << 20
+SYNC_BYTES_MAX: Final = 16 << 20
 """While the source sends without a pause, the file is synced at least this often: bounds the work of the last sync."""
 _LOW32: Final = 0xFFFFFFFF
 
@@ -100,7 +100,7 @@ class Ingest:
 
     def commit(self) -> None:
         """Make durable, publish and acknowledge every whole transaction that was appended."""
-        self._settle()
+        self._settle(self._at, self._last)
         if not self.unsynced_bytes:
             return
         if self._run:
@@ -117,6 +117,10 @@ class Ingest:
         if 0 < self._ack_at <= self._boundary:
             self._acks.durable(self._writer.file, self._ack_at)
             self._ack_at = 0
+
+    def hasten(self) -> None:
+        """More is on its way: let the disk start on what is here."""
+        self._writer.hasten()
 
     def _compact(self) -> None:
         """Move what is left of the buffer to its front."""
@@ -143,7 +147,7 @@ class Ingest:
         """Check whole events in the buffer; True when the loop must be entered again."""
         raw, view, end, out = self._raw, self._view, self._end, self._out
         unpack, head, need = self._prefix.unpack_from, self._head, self._prefix.size
-        crc32, plain, residue = zlib.crc32, events.PLAIN, events.CRC_RESIDUE
+        crc32, residue, table, begins = zlib.crc32, events.CRC_RESIDUE, events.PASSES, events.BEGINS
         pos, at, last = self._pos, self._at, self._last
         overlap = bool(self._overlap)
         try:
@@ -156,11 +160,14 @@ class Ingest:
                 if length != size + head:
                     raise _corrupt(self._writer.file, at, f"a packet of {length} bytes carries an event of {size}")
                 event = view[pos + 4 + head : stop]
-                if plain[kind] and not overlap:
+                passes = table[kind]
+                if passes and not overlap:
                     if (log_pos - size ^ at) & _LOW32:
                         raise self._gap(at, kind, log_pos - size)
                     if crc32(event) != residue:
                         raise _corrupt(self._writer.file, at, f"wrong checksum in an event of type {kind}")
+                    if passes == begins:
+                        self._transaction_begins(at, last, event)
                     out.append(event)
                     last = at
                     at += size
@@ -209,7 +216,7 @@ class Ingest:
         raise _corrupt(self._writer.file, self._at, f"a packet of unknown kind {payload[0]}")
 
     def _other(self, kind: int, timestamp: int, log_pos: int, flags: int, event: memoryview) -> None:
-        """Everything but a plain event inside a transaction."""
+        """Everything but the events of transactions, and those while the overlap is awaited."""
         sound = events.format_checksum_ok if kind == events.FORMAT_DESCRIPTION else events.checksum_ok
         artificial = bool(flags & events.FLAG_ARTIFICIAL) or log_pos == 0 or timestamp == 0
         if kind == events.FORMAT_DESCRIPTION and not events.has_crc32(event):
@@ -233,10 +240,8 @@ class Ingest:
             self._structural(kind, flags, event)
 
     def _structural(self, kind: int, flags: int, event: memoryview) -> None:
-        self._settle()
-        if kind in (events.GTID, events.GTID_TAGGED):
-            self._transaction_begins(event)
-        elif kind == events.PREVIOUS_GTIDS:
+        self._settle(self._at, self._last)
+        if kind == events.PREVIOUS_GTIDS:
             self._previous_gtids(event)
         elif kind == events.INCIDENT:
             raise StreamStopped(
@@ -256,37 +261,41 @@ class Ingest:
         self._out.append(event)
         self._last = self._at
         self._at += len(event)
-        if not inside and kind not in (events.GTID, events.GTID_TAGGED):
+        if not inside:
             self._boundary, self._boundary_last = self._at, self._last
             self._transaction_end = self._at
 
     def _allow(self, kind: int, flags: int) -> None:
-        if not events.PLAIN[kind] and not flags & events.FLAG_IGNORABLE:
+        if not events.PASSES[kind] and not flags & events.FLAG_IGNORABLE:
             raise StreamStopped(
                 StopCode.UNKNOWN_EVENT,
                 f"an event of unknown type {kind} at {self._writer.file}:{self._at}",
                 hint="Upgrade farshore-agent: this version does not know what the source wrote, and never skips.",
             )
 
-    def _transaction_begins(self, event: memoryview) -> None:
-        if self._at != self._transaction_end:
-            raise _corrupt(self._writer.file, self._at, "a transaction starts inside another")
+    def _transaction_begins(self, at: int, last: int, event: memoryview) -> None:
+        self._settle(at, last)
+        if at != self._transaction_end:
+            raise _corrupt(self._writer.file, at, "a transaction starts inside another")
         try:
             key, gno, length, committed = events.read_gtid(event, 0)
         except events.EventSyntaxError as error:
-            raise _corrupt(self._writer.file, self._at, str(error)) from error
-        self._transaction_end = self._at + length
+            raise _corrupt(self._writer.file, at, str(error)) from error
+        self._transaction_end = at + length
         self._pending = (key, gno, committed)
 
-    def _settle(self) -> None:
-        """Take the pending transaction as whole when its last byte was appended; refuse one that ends too late."""
-        if self._pending is None or self._at < self._transaction_end or self._large is not None:
+    def _settle(self, at: int, last: int) -> None:
+        """Take the pending transaction as whole when its last byte was appended; refuse one that ends too late.
+
+        `at` is where the next event starts, `last` where the last one did.
+        """
+        if self._pending is None or at < self._transaction_end or self._large is not None:
             return
         key, gno, committed = self._pending
         self._pending = None
-        if self._at > self._transaction_end:
-            raise _corrupt(self._writer.file, self._at, "an event crosses the end of its transaction")
-        self._boundary, self._boundary_last = self._at, self._last
+        if at > self._transaction_end:
+            raise _corrupt(self._writer.file, at, "an event crosses the end of its transaction")
+        self._boundary, self._boundary_last = at, last
         self.last_commit_unix = committed / 1e6
         self.transactions += 1
         run = self._run
@@ -303,7 +312,7 @@ class Ingest:
         """The artificial ROTATE: which file the next events belong to."""
         if name == self._writer.file:
             return
-        self._settle()
+        self._settle(self._at, self._last)
         if self._pending is not None or self._overlap:
             raise StreamStopped(
                 StopCode.GAP,

@@ -184,6 +184,8 @@ class SourceLink:
                         raise _unreachable(f"the source sent nothing, not even a heartbeat, for {silence:g} s")
                 elif ingest.unsynced_bytes >= SYNC_BYTES_MAX:
                     ingest.commit()
+                else:
+                    ingest.hasten()
         except (StreamStopped, SourceSaid) as stop:
             ingest.commit()  # what arrived whole before the end is ours
             if isinstance(stop, SourceSaid):

@@ -121,7 +121,7 @@ class _Pass:
         except (events.EventSyntaxError, GtidSyntaxError) as error:
             self.damage = str(error)
             return False
-        if not events.PLAIN[kind] and kind not in events.STRUCTURAL and not flags & events.FLAG_IGNORABLE:
+        if not events.PASSES[kind] and kind not in events.STRUCTURAL and not flags & events.FLAG_IGNORABLE:
             self.damage = f"unknown event type {kind}"
             return False
         end = self.at + size
