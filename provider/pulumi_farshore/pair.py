@@ -191,11 +191,13 @@ def owner_of(props: Mapping[str, Any]) -> dict[str, Any]:
 def outputs(view: Mapping[str, Any], props: Mapping[str, Any]) -> dict[str, Any]:
     """Return all inputs and what the decision says of roles; no lag and no time, so that a refresh is quiet."""
     role = view["status"].get("role") or {}
+    asked = view["status"].get("operation") or {}
     document = view["document"]
     first = document.get("primary_site") or document["site_a"]["site"]
     computed = {
         "active_site": role.get("active_site") or first,
-        "role_epoch": role.get("epoch") or INITIAL_EPOCH,
+        # Before the first decision: the epoch that the request to protect will be decided in.
+        "role_epoch": role.get("epoch") or asked.get("epoch") or INITIAL_EPOCH,
         "incarnation": view["incarnation"],
     }
     return changes.declared(props) | changes.options(props) | hidden(props) | computed

@@ -64,6 +64,7 @@ class Chores:
         try:
             with self._ground.dial_peer() as there:
                 ready = True
+                self._ground.journal.keep_password()
                 if persisted.switches(there).open_for_clients:
                     self._ground.notes.save_workload(events.workload(there))
         except FarshoreError as error:

@@ -58,12 +58,13 @@ def _all_is_applied(
     From a side that is fenced nothing can come any more: there its position is all there is, and the receiver is ended
     after the opening, which clients wait for.
     """
-    end = receipt.position if evidence == "fenced" and receipt is not None else ground.journal.detach()
-    if end is not None and not applied(session, end):
-        _let_apply(ground, session)
-        await_applied(ground, session, end, still_holds)
-    if receipt is not None and not applied(session, receipt.position):
-        raise Permanent("evidence_missing", "the position at which the other side was fenced is not applied here")
+    ends = [receipt.position] if receipt is not None else []
+    if evidence != "fenced" or receipt is None:
+        ends.append(ground.journal.detach() or "")
+    for end in ends:
+        if end and not applied(session, end):
+            _let_apply(ground, session)
+            await_applied(ground, session, end, still_holds)
 
 
 def _let_apply(ground: Ground, session: Session) -> None:
