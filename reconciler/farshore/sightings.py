@@ -6,12 +6,21 @@ unknown after `STALE_SECONDS`. This module knows sessions as numbers and time as
 """
 
 from array import array
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from farshore.clock import Clock
 from farshore_schema.messages import Measure
-from farshore_schema.observed import MEASUREMENTS, STALE_SECONDS, PairObserved, SideReport
+from farshore_schema.observed import (
+    MEASUREMENTS,
+    STALE_SECONDS,
+    PairObserved,
+    SeedProgress,
+    SideReport,
+    StreamMeasurements,
+)
 from farshore_schema.roles import SIDES, Side
 
 UNHEARD_SECONDS: Final = 10.0
@@ -19,6 +28,8 @@ UNHEARD_SECONDS: Final = 10.0
 is decided is decided on `STALE_SECONDS`; this is only about what people are told."""
 SAMPLES_MAX: Final = 64  # lag samples kept for one side: about five minutes at one in five seconds
 _MEASURED: Final = set(MEASUREMENTS)
+_STREAM: Final = tuple(StreamMeasurements.model_fields)
+_VALUES: Final[Callable[[StreamMeasurements], tuple[float | int | None, ...]]] = attrgetter(*_STREAM)
 
 Seat = tuple[str, Side]  # one side of one pair
 
@@ -44,7 +55,9 @@ class _Sighting:
     session: int
     refreshed: float  # clock seconds when the report was last known to hold, without the session's `alive`
     held: bool = True  # whether the session's `alive` vouches for it
-    measure: Measure | None = None  # newer than the report's own measurements
+    # Newer than the report's own measurements. A tuple of plain values, because ten thousand pairs bring forth twenty
+    # thousand of them every few seconds, and the collector of cycles has no work with plain values.
+    measured: tuple[str, SeedProgress | None, tuple[float | int | None, ...]] | None = None
     ring: "_Ring | None" = None
 
 
@@ -52,6 +65,7 @@ class _Sighting:
 class _Session:
     alive: float
     unheld: frozenset[Seat] = frozenset()
+    seats: set[Seat] = field(default_factory=set)  # whose newest report is of this session
 
 
 class Sightings:
@@ -75,8 +89,8 @@ class Sightings:
 
     def closed(self, session: int) -> tuple[Seat, ...]:
         """End a session; return the sides it was the last to report. They age from the last time it was alive."""
-        gone = self._sessions.pop(session, None)
         seats = self.of(session)
+        gone = self._sessions.pop(session, None)
         for seat in seats:
             each = self._sides[seat]
             if gone is not None and each.held:
@@ -90,6 +104,10 @@ class Sightings:
         old = self._sides.get((pair, side))
         new = _Sighting(report=report, session=session, refreshed=now)
         self._sides[pair, side] = new
+        if old is not None and old.session != session and old.session in self._sessions:
+            self._sessions[old.session].seats.discard((pair, side))
+        if session in self._sessions:
+            self._sessions[session].seats.add((pair, side))
         self._hold_again(session, (pair, side))
         if old is not None:
             new.ring = old.ring
@@ -101,7 +119,7 @@ class Sightings:
         each = self._sides.get((measure.pair, measure.side))
         if each is None or each.session != session:
             return False
-        each.measure = measure
+        each.measured = (measure.position, measure.seed, _VALUES(measure.stream))
         self._sample(each, measure.stream.lag_seconds, self._clock.monotonic())
         return True
 
@@ -120,7 +138,7 @@ class Sightings:
                 self._sides[seat].held = True
         back = state.unheld - unheld
         if now - state.alive > STALE_SECONDS:  # everything was unknown for a moment
-            back = frozenset(seat for seat, each in self._sides.items() if each.session == session) - unheld
+            back = frozenset(state.seats) - unheld
         silent, state.alive, state.unheld = now - state.alive, now, unheld
         return Changed(lost=lost, back=tuple(back), silent_seconds=silent)
 
@@ -130,8 +148,9 @@ class Sightings:
         return float("inf") if state is None else self._clock.monotonic() - state.alive
 
     def of(self, session: int) -> tuple[Seat, ...]:
-        """Return the sides that the session was the last to report."""
-        return tuple(seat for seat, each in self._sides.items() if each.session == session)
+        """Return the sides whose newest report is of this live session."""
+        state = self._sessions.get(session)
+        return () if state is None else tuple(state.seats)
 
     def observed(self, pair: str) -> PairObserved:
         """Return both sides' newest reports with their ages; a stale one is None and keeps its age."""
@@ -163,7 +182,9 @@ class Sightings:
     def forget(self, pair: str) -> None:
         """Drop everything known of a pair that is no more."""
         for side in SIDES:
-            self._sides.pop((pair, side), None)
+            each = self._sides.pop((pair, side), None)
+            if each is not None and each.session in self._sessions:
+                self._sessions[each.session].seats.discard((pair, side))
 
     def __len__(self) -> int:
         return len(self._sides)
@@ -220,12 +241,11 @@ class _Ring:
 
 def _whole(each: _Sighting) -> SideReport:
     """Return the report with its newest measurements; they are put in only when somebody looks."""
-    measure = each.measure
-    if measure is not None:
-        each.report = each.report.model_copy(
-            update={"position": measure.position, "seed": measure.seed, "stream": measure.stream}
-        )
-        each.measure = None
+    if each.measured is not None:
+        position, seed, values = each.measured
+        stream = StreamMeasurements.model_construct(None, **dict(zip(_STREAM, values, strict=True)))
+        each.report = each.report.model_copy(update={"position": position, "seed": seed, "stream": stream})
+        each.measured = None
     return each.report
 
 

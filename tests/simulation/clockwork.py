@@ -26,13 +26,13 @@ class Clockwork:
         heapq.heappush(self._agenda, (self.seconds + seconds, next(self._order), act))
 
     def run(self, until: float) -> None:
-        """Let everything happen up to a moment."""
+        """Let everything happen up to a moment; may be called again from within, by a process that stands still."""
         while self._agenda and self._agenda[0][0] <= until:
             self.seconds, _, act = heapq.heappop(self._agenda)
             self.events += 1
             act()
             self._after_event()
-        self.seconds = until
+        self.seconds = max(self.seconds, until)
 
 
 class ProcessClock:

@@ -5,9 +5,12 @@ The copy is then explored (or simulated) by the very same tests::
 
     python -m tests.simulation.mutants            all, as a table
     python -m tests.simulation.mutants NAME...    only those whose name contains one of the words
+    python -m tests.simulation.mutants --page docs/testing.md
 """
 
+import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +24,9 @@ from tests.simulation.broken import MUTANTS, Mutant
 ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGES: Final = ("schema/farshore_schema", "reconciler/farshore", "agent/farshore_agent", "tests/simulation")
 RUN_SECONDS_MAX: Final = 600.0
+BEGIN: Final = "<!-- mutations: begin"
+END: Final = "<!-- mutations: end"
+HEAD: Final = ("| what is broken | found by | how |", "| --- | --- | --- |")
 
 
 class Found(NamedTuple):
@@ -33,7 +39,9 @@ class Found(NamedTuple):
     @property
     def row(self) -> str:
         """One line of the table in docs/testing.md."""
-        return f"| {self.mutant.name} | {self.by or '**MISSED**'} | {self.said} |"
+        marked = "" if self.mutant.quick else " (`make explore` only)"
+        found = f"`{self.by}`" if self.by else "**MISSED**"
+        return f"| {self.mutant.name}{marked} | {found} | {self.said} |"
 
 
 def hunt(mutant: Mutant) -> Found:
@@ -76,20 +84,30 @@ def _run(copy: Path, run: str) -> str:
         raise RuntimeError(f"{run} did not run: {done.stderr[-2000:]}")
     if done.returncode == 0 or "LIMIT" in done.stdout:
         return ""
-    return next(line.partition(") ")[2] or line for line in done.stdout.splitlines() if line.strip())
+    first = next(line for line in done.stdout.splitlines() if line.strip())
+    explored = re.search(r"(\d+) states, .*?: (.*)", first)
+    said = f"after {int(explored[1]):,} states: {explored[2]}" if explored else first
+    return re.sub(r"op-[0-9t]+-[0-9a-f]{4}|: Operation\(.*", "", said).replace("  ", " ").strip()
 
 
-def main(words: Sequence[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Hunt every mutation that is asked for; exit 1 when one is missed."""
-    missed = 0
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--page", type=Path, help="a page whose marked part becomes the table")
+    asked = parser.parse_args(arguments)
+    found = []
     for mutant in MUTANTS:
-        if words and not any(word in mutant.name for word in words):
-            continue
-        found = hunt(mutant)
-        print(found.row, flush=True)
-        missed += not found.by
-    return 1 if missed else 0
+        if not asked.names or any(word in mutant.name for word in asked.names):
+            found.append(hunt(mutant))
+            print(found[-1].row, flush=True)
+    if asked.page is not None:
+        text = asked.page.read_text()
+        begin, end = text.index("\n", text.index(BEGIN)) + 1, text.index(END)
+        table = "\n".join((*HEAD, *(each.row for each in found), ""))
+        asked.page.write_text(text[:begin] + table + text[end:])
+    return 0 if all(each.by for each in found) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

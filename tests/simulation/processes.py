@@ -56,6 +56,7 @@ class Tap:
     def txn(self, if_: Sequence[Guard] = (), then: Sequence[Change] = ()) -> Txn:
         """Commit, with the deaths that can happen on either side of it."""
         self._stage.chance_to_die(self._process, "before a transaction")
+        self._stage.chance_to_stall(self._process)
         done = self._store.txn(if_, then)
         if done.ok:
             self._stage.witness.committed(then, by_loop=self._process.visiting)

@@ -24,6 +24,7 @@ LOST_SHARE: Final = 0.04
 LATE_SHARE: Final = 0.04
 REPEATED_SHARE: Final = 0.04
 LATE_SECONDS: Final = 6.0
+STALL_SECONDS: Final = 25.0  # longer than a lease
 WIRE_SECONDS: Final = 0.03
 
 
@@ -38,6 +39,7 @@ class Stage:
         self.clockwork = Clockwork(self.witness.look)
         self.store = MemoryStore(ProcessClock(self.clockwork))
         self.unlucky = False
+        self._stalled = False
         self.reconcilers: list[Reconciler] = []
         self.one_agent = self.random.random() < 0.5
         disks = {side: Disk() for side in SIDES}
@@ -88,6 +90,19 @@ class Stage:
         if self.unlucky and process.alive and self.random.random() < FAULT_SHARE / 4:
             self._revive_later(process)
             raise Died
+
+    def chance_to_stall(self, process: Reconciler) -> None:
+        """Stop a reconciler between reading and writing, sometimes, while a successor takes over; it then writes."""
+        if not self.unlucky or self._stalled or not process.visiting or self.random.random() > FAULT_SHARE / 2:
+            return
+        self._stalled = True
+        self.show(f"{process.number} stands still in the middle of a visit")
+        process.freeze(clock_too=self.random.random() < 0.5)
+        self.start_reconciler()
+        self.clockwork.run(self.clockwork.seconds + self.random.uniform(0.5, STALL_SECONDS))
+        self._stalled = False
+        process.thaw()
+        self.show(f"{process.number} goes on")
 
     def _revive_later(self, process: Reconciler | Agent) -> None:
         again = self.start_reconciler if isinstance(process, Reconciler) else process.start

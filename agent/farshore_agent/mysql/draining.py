@@ -49,16 +49,36 @@ def applied(session: Session, position: str, seconds: float = 0.0) -> bool:
 
 
 def drain(ground: Ground, position: str, cancelled: Callable[[], bool]) -> None:
-    """Return once everything up to `position` is in the journal and applied. Idempotent."""
+    """Return once everything up to `position` is in the journal and applied. Idempotent.
 
-    def check() -> None:
-        if cancelled():
-            raise Transient(
-                "not_possible_now", "the drain was cancelled; not everything is applied", retry_seconds=RETRY_SECONDS
-            )
-
+    What died meanwhile is started again here: no other order reaches this side until the drain has ended.
+    """
     with ground.own.session() as session:
+
+        def check() -> None:
+            if cancelled():
+                raise Transient(
+                    "not_possible_now",
+                    "the drain was cancelled; not everything is applied",
+                    retry_seconds=RETRY_SECONDS,
+                )
+            _keep_flowing(ground, session)
+
         await_applied(ground, session, position, check)
+
+
+def _keep_flowing(ground: Ground, session: Session) -> None:
+    """Have the receiver, the journal's server and the channel run again, as after a restart of this server.
+
+    An applier that stopped on an error is left alone: the caller reports it.
+    """
+    note = ground.notes.stream()
+    if note is None or channel.applier_error(session) is not None:
+        return
+    status = channel.status(session)
+    if status is None or not status.applying:
+        channel.follow(session, ground.journal.serve(note))
+    ground.journal.revive(note)
 
 
 def _refuse_stopped_receiver(ground: Ground, session: Session, position: str) -> None:

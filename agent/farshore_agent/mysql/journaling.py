@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from farshore_agent import durable
+from farshore_agent import durable, processes
 from farshore_agent.mysql.channel import Feed
 from farshore_agent.mysql.connections import Address
 from farshore_agent.mysql.journal import client as journal
@@ -79,6 +79,15 @@ class Journal:
             if receiver.state().mode in (journal.Mode.DETACHED, journal.Mode.STOPPED):
                 receiver.attach()
             return receiver
+
+    def revive(self, note: StreamNote) -> None:
+        """Start the receiver of an opened stream again when its process died; a detached one stays detached.
+
+        One that only hangs is left alone.
+        """
+        if processes.find(RolePaths(self.directory, RECEIVER).pid) is None:
+            with _translated():
+                journal.ensure_receiver(self._config(note))
 
     def serve(self, note: StreamNote) -> Feed:
         """Let the server process run; return where and as whom the standby's channel logs in. Idempotent."""

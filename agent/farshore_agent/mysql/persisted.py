@@ -28,6 +28,7 @@ class Switches(NamedTuple):
     offline: bool
     event_scheduler: str
     loads_persisted: bool  # persisted_globals_load=ON: without it nothing persisted counts
+    shows_sessions: bool  # performance_schema=ON: without it nobody can tell who may still commit
     persisted: Mapping[str, str]
 
     @property
@@ -58,7 +59,7 @@ class Switches(NamedTuple):
 
 SWITCHES_SQL: Final = (
     "SELECT @@GLOBAL.super_read_only OR @@GLOBAL.innodb_read_only, @@GLOBAL.read_only, @@GLOBAL.offline_mode,"
-    " @@GLOBAL.event_scheduler, @@GLOBAL.persisted_globals_load,"
+    " @@GLOBAL.event_scheduler, @@GLOBAL.persisted_globals_load, @@GLOBAL.performance_schema,"
     " (SELECT GROUP_CONCAT(VARIABLE_NAME, '=', VARIABLE_VALUE) FROM performance_schema.persisted_variables"
     " WHERE VARIABLE_NAME IN ('super_read_only', 'read_only', 'event_scheduler'))"
 )
@@ -66,7 +67,7 @@ SWITCHES_SQL: Final = (
 
 def switches(session: Session) -> Switches:
     """Read them all in one statement."""
-    closed, read_only, offline, scheduler, loads, persisted = session.row(SWITCHES_SQL)
+    closed, read_only, offline, scheduler, loads, shows, persisted = session.row(SWITCHES_SQL)
     pairs = (item.partition("=") for item in str(persisted or "").split(",") if item)
     return Switches(
         super_read_only=bool(closed),
@@ -74,6 +75,7 @@ def switches(session: Session) -> Switches:
         offline=bool(offline),
         event_scheduler=str(scheduler),
         loads_persisted=bool(loads),
+        shows_sessions=bool(shows),
         persisted={name: value for name, _, value in pairs},
     )
 
@@ -115,7 +117,13 @@ def start_scheduler(session: Session) -> None:
 
 
 def refuse_unfenceable(now: Switches) -> None:
-    """Raise Permanent when what is persisted would not hold after a restart (R13)."""
+    """Raise Permanent when a fence would not hold after a restart (R13), or could not be proved complete."""
+    if not now.shows_sessions:
+        raise Permanent(
+            "unsuitable_server",
+            "performance_schema is OFF: nobody can tell which sessions could still commit behind a fence",
+            hint="remove performance_schema=OFF from its option file and restart it",
+        )
     if not now.loads_persisted:
         raise Permanent(
             "unsuitable_server",

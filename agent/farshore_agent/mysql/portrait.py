@@ -28,7 +28,15 @@ VARIABLES: Final = (
     *("server_uuid", "server_id", "version", "log_bin", "gtid_mode", "enforce_gtid_consistency", "binlog_format"),
     *("binlog_row_image", "binlog_checksum", "binlog_expire_logs_seconds", "log_replica_updates", "sync_binlog"),
     *("innodb_flush_log_at_trx_commit", "innodb_doublewrite", "innodb_page_size", "relay_log_recovery"),
-    *("read_only", "super_read_only", "offline_mode", "persisted_globals_load", "init_replica", "local_infile"),
+    *(
+        "performance_schema",
+        "read_only",
+        "super_read_only",
+        "offline_mode",
+        "persisted_globals_load",
+        "init_replica",
+        "local_infile",
+    ),
     *("lower_case_table_names", "max_allowed_packet", "replica_max_allowed_packet", "replica_parallel_workers"),
     *("sql_require_primary_key", "default_table_encryption", "log_bin_trust_function_creators"),
 )

@@ -55,16 +55,14 @@ def _all_is_applied(
 ) -> None:
     """Stop receiving, then wait until all of it is applied.
 
-    From a side that is fenced nothing can come any more: there its position is all there is, and the receiver is ended
-    after the opening, which clients wait for.
+    From a side that was fenced and drained nothing can come any more: there its position is all there is, and the
+    receiver is ended after the opening, which clients wait for. Any other evidence says only that the other side cannot
+    commit; what of it was never received is the loss that the operator was shown.
     """
-    ends = [receipt.position] if receipt is not None else []
-    if evidence != "fenced" or receipt is None:
-        ends.append(ground.journal.detach() or "")
-    for end in ends:
-        if end and not applied(session, end):
-            _let_apply(ground, session)
-            await_applied(ground, session, end, still_holds)
+    end = receipt.position if evidence == "fenced" and receipt is not None else ground.journal.detach()
+    if end and not applied(session, end):
+        _let_apply(ground, session)
+        await_applied(ground, session, end, still_holds)
 
 
 def _let_apply(ground: Ground, session: Session) -> None:

@@ -151,6 +151,14 @@ def _restart(portrait: Portrait) -> Iterator[Finding]:
             "persisted_globals_load is OFF: a fence would not outlast a restart",
             "remove persisted_globals_load=OFF from its option file, and restart it",
         )
+    if "performance_schema" in portrait.variables and not portrait.on("performance_schema"):
+        yield found(
+            portrait,
+            "error",
+            "unsuitable_server",
+            "performance_schema is OFF: nobody can tell which sessions could still commit behind a fence",
+            "remove performance_schema=OFF from its option file, and restart it",
+        )
     if not portrait.on("relay_log_recovery"):
         yield found(
             portrait,

@@ -162,13 +162,14 @@ def test_what_only_a_restart_changes_is_found(sites: Sites) -> None:
     server.stop()
     server.start(
         "skip_log_bin", "gtid_mode=OFF", "enforce_gtid_consistency=OFF", "persisted_globals_load=OFF",
-        "relay_log_recovery=OFF",
+        "relay_log_recovery=OFF", "performance_schema=OFF",
     )  # fmt: skip
     seen = examined(sites)
     for words, severity in (
         ("the binary log is off", "error"),
         ("gtid_mode is OFF", "error"),
         ("persisted_globals_load is OFF", "error"),
+        ("performance_schema is OFF", "error"),
         ("relay_log_recovery is OFF", "warning"),
     ):
         assert only(seen, words).severity == severity

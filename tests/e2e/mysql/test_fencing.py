@@ -230,12 +230,15 @@ def test_a_server_without_event_scheduler_can_be_fenced(server: MySQLServer, eng
     server.start()
 
 
-def test_a_server_that_forgets_what_is_persisted_is_refused(server: MySQLServer, engine: MySQLEngine) -> None:
-    """With persisted_globals_load=OFF a restart would undo the fence: it is no evidence and changes nothing (R13)."""
+@pytest.mark.parametrize("option", ["persisted_globals_load", "performance_schema"])
+def test_a_server_whose_fence_would_be_no_evidence_is_refused(
+    server: MySQLServer, engine: MySQLEngine, option: str
+) -> None:
+    """A fence that a restart undoes, or behind which nobody sees the sessions, is none: nothing is changed (R13)."""
     server.kill()
-    server.start("persisted_globals_load=OFF")
+    server.start(f"{option}=OFF")
     try:
-        with pytest.raises(Permanent, match="persisted_globals_load") as refused:
+        with pytest.raises(Permanent, match=option) as refused:
             engine.fence(4)
         assert refused.value.code == "unsuitable_server"
         assert engine.observe().writable

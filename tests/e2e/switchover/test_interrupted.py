@@ -16,6 +16,9 @@ pytestmark = [pytest.mark.mysql, pytest.mark.haproxy, pytest.mark.timeout(240)]
 ALL = os.environ.get("FARSHORE_FAULTS", "") == "all"
 SEED = int(os.environ.get("FARSHORE_FAULTS_SEED", "1"))
 CHOSEN = (
+    ("target MySQL", "drain"),
+    ("journal server", "fence"),
+    ("target MySQL", "fence"),
     ("agent", "fence"),
     ("reconciler", "decide"),
 )

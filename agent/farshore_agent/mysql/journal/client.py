@@ -21,6 +21,7 @@ from farshore_agent.mysql.journal.credentials import Credentials, credentials_of
 from farshore_agent.mysql.journal.disk import PRIVATE_FILE
 from farshore_agent.mysql.journal.errors import Corrupt, Permanent, StopCode, StopReason
 from farshore_agent.mysql.journal.launch import RECEIVER, SERVER, RolePaths
+from farshore_agent.mysql.journal.opensegment import segment_open
 from farshore_agent.mysql.journal.scan import FileScan, damaged, scan_file
 from farshore_agent.mysql.journal.state import Mode, ReceiverState, ServerState
 
@@ -173,11 +174,7 @@ def ensure_receiver(config: JournalConfig) -> ReceiverClient:
         last = records[-1] if records else None
         stream = (config.epoch, config.source.expected_server_uuid.lower())
         if last and not last.sealed and (last.epoch, last.from_uuid) != stream:
-            raise Permanent(
-                f"the segment {last.name} (epoch {last.epoch}, from {last.from_uuid}) is still open",
-                hint="Seal it before a stream of another epoch or server starts.",
-                code="SegmentOpen",
-            )
+            raise segment_open(last)
         _ensure(client._paths, encode(config))
     return client
 

@@ -165,33 +165,9 @@ class SourceLink:
         connection._next_seq_id = sequence
 
     def pump(self, ingest: Ingest, stopping: Callable[[], bool]) -> None:
-        """Move bytes into `ingest` until the source says that this is all, or `stopping` turns true.
-
-        Committed whenever the connection runs dry, and every SYNC_BYTES_MAX while it does not. OSError comes only from
-        the journal's disk.
-        """
-        sock: socket.socket = self._socket()
+        """Move bytes into `ingest`; see `pump`."""
         silence = max(SILENCE_SECONDS_MIN, self._config.heartbeat_seconds * SILENCE_HEARTBEATS)
-        sock.setblocking(False)
-        try:
-            while not ingest.ended and not stopping():
-                count, dry = _fill(sock, ingest.room())
-                if count:
-                    ingest.take(count)
-                if dry:
-                    ingest.commit()
-                    if not ingest.ended and not _readable(sock, silence):
-                        raise _unreachable(f"the source sent nothing, not even a heartbeat, for {silence:g} s")
-                elif ingest.unsynced_bytes >= SYNC_BYTES_MAX:
-                    ingest.commit()
-                else:
-                    ingest.hasten()
-        except (StreamStopped, SourceSaid) as stop:
-            ingest.commit()  # what arrived whole before the end is ours
-            if isinstance(stop, SourceSaid):
-                raise _dump_refused(stop) from stop
-            raise
-        ingest.commit()
+        pump(self._socket(), ingest, stopping=stopping, silence_seconds=silence)
 
     def _socket(self) -> socket.socket:
         connection: Any = self._connection
@@ -209,6 +185,37 @@ class SourceLink:
         """Free the descriptor; only by the thread that pumps."""
         self.closed = True
         self._connection._force_close()  # type: ignore[attr-defined]  # close() would send COM_QUIT into a dump
+
+
+def pump(sock: socket.socket, ingest: Ingest, *, stopping: Callable[[], bool], silence_seconds: float) -> None:
+    """Move bytes into `ingest` until the source says that this is all, or until `stopping` and nothing is left to read.
+
+    Committed whenever the connection runs dry, and every SYNC_BYTES_MAX while it does not. What had arrived when the
+    connection ends, in whatever way, is committed before this returns or raises: at a failover it may be the last of a
+    lost site. Raises StreamStopped; OSError comes only from the journal's disk.
+    """
+    sock.setblocking(False)
+    try:
+        while not ingest.ended:
+            count, dry = _fill(sock, ingest.room())
+            if count:
+                ingest.take(count)
+            if dry:
+                ingest.commit()
+                if stopping():
+                    break
+                if not ingest.ended and not _readable(sock, silence_seconds):
+                    raise _unreachable(f"the source sent nothing, not even a heartbeat, for {silence_seconds:g} s")
+            elif ingest.unsynced_bytes >= SYNC_BYTES_MAX:
+                ingest.commit()
+            else:
+                ingest.hasten()
+    except (StreamStopped, SourceSaid) as stop:
+        ingest.commit()
+        if isinstance(stop, SourceSaid):
+            raise _dump_refused(stop) from stop
+        raise
+    ingest.commit()
 
 
 def _shut_down(sock: socket.socket) -> None:

@@ -20,8 +20,7 @@ def receiver_commands(receiver: Receiver, housekeeping: Housekeeping) -> dict[st
         return {}
 
     def refresh_start(_: Answer) -> Answer:
-        receiver.refresh_start()
-        return {"start": receiver.state().start_gtid_set}
+        return {"start": str(receiver.refresh_start())}
 
     def set_retention_mark(request: Answer) -> Answer:
         housekeeping.set_mark(GtidSet.parse(request["gtid_set"]), request.get("segment"))
