@@ -81,11 +81,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     watch_run()
 
 
+def left_running() -> list[tuple[int, str]]:
+    """Return what this run started and left, but for Python's own resource tracker, which ends with this process."""
+    return [each for each in survivors() if "multiprocessing.resource_tracker" not in each[1]]
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Fail the run when a process that it started is still there, and end that process."""
     deadline = time.monotonic() + SETTLE_SECONDS
-    while (left := survivors()) and time.monotonic() < deadline:
+    while (left := left_running()) and time.monotonic() < deadline:
         time.sleep(0.1)
     for pid, command in left:
         print(f"\nLEFT RUNNING by this test run: {pid} {command}", file=sys.stderr, flush=True)

@@ -169,9 +169,9 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
             Edit(
                 PLAN + "copies.py",
                 "    consent = op.consent\n",
+                "    from farshore_schema.roles import Consent\n"
                 '    consent = op.consent or Consent(side, standby.server, op.epoch, "nobody")\n',
             ),
-            Edit(PLAN + "copies.py", "import SIDES, Facts", "import SIDES, Consent, Facts"),
         ),
         ("explore 1 0 2 2",),
     ),
@@ -189,10 +189,10 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
             Edit(
                 PLAN + "copies.py",
                 "    side: Side = peer(role.active)\n    consent = op.consent\n",
+                "    from farshore_schema.roles import Consent\n"
                 '    side: Side = role.active\n    consent = Consent(side, f"server-{side}", op.epoch, "whoever")\n',
             ),
             Edit(PLAN + "copies.py", "    if consent.server != standby.server:\n", "    if False:\n"),
-            Edit(PLAN + "copies.py", "import SIDES, Facts", "import SIDES, Consent, Facts"),
             Edit(
                 ADMISSION,
                 WAS_ACTIVE,

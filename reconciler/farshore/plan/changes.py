@@ -104,7 +104,14 @@ def _drain(role: Role, op: Operation, seen: Seen, target: Facts, receipt: Receip
         return command(Step("stream", op.to, op.epoch), role, op, seen)
     if target.draining != receipt:
         return command(Step("drain", op.to, op.epoch, receipt=receipt), role, op, seen)
-    return _keep_receipt(op, receipt) or wait("draining")
+    return _keep_receipt(op, receipt) or wait(_drains_without(seen[role.active]))
+
+
+def _drains_without(source: Facts | None) -> str:
+    """Return what a drain waits for: a source that is gone may still hold what the target lacks."""
+    if source is None:
+        return "active_unreachable"
+    return "draining" if source.db == "up" else "active_db_down"
 
 
 def _cut_off(role: Role, op: Operation, seen: Seen, target: Facts, receipt: Receipt | None, policy: Policy) -> Step:

@@ -94,6 +94,8 @@ def _copy(role: Role, op: Operation, seen: Seen) -> Step:
         return wait("standby_db_down")
     if standby.seeding:
         return wait("seeding")
+    if is_untouched(standby, role):
+        return _seed(role, op, seen, standby)
     if standby.base == "complete" and not is_fenced(standby, role):
         return steady(role, op, seen)
     if standby.base != "complete" or standby.stopped:
@@ -106,7 +108,8 @@ def _copy(role: Role, op: Operation, seen: Seen) -> Step:
 def _follow(role: Role, op: Operation, seen: Seen) -> Step:
     """Let the copy follow, even where it does already: the side then notes that the operation needs no copy any more.
 
-    Here also after a failover, where it does not by itself (R12)."""
+    Here also after a failover, where it does not by itself (R12).
+    """
     step = steady(role, op, seen)
     if step.name != "wait":
         return step

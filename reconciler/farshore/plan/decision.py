@@ -7,10 +7,10 @@ from farshore.plan.steady import steady
 from farshore.plan.view import (
     Seen,
     claims,
-    command,
     highest_epoch,
     is_following,
     is_open,
+    is_recorded,
     is_untouched,
     is_up,
     wait,
@@ -98,10 +98,13 @@ def _emergency(role: Role, op: Operation | None, seen: Seen, claimants: list[Sid
     if spent > claimed:
         # The open operation has burned an epoch for the other direction: the adoption takes the next one of its own.
         return Step("decide", role=Role(side, next_even(spent), "emergency"))
-    if other is not None and other.db == "up" and not is_untouched(other, role) and not _is_cut_off(other, claimed):
-        return command(Step("fence", peer(side), claimed), role, op, seen)
+    if _must_be_fenced(other, role, peer(side), claimed):
+        return Step("fence" if is_recorded(other) else "enrol", peer(side), claimed)
     return Step("decide", role=Role(side, claimed, "emergency"))
 
 
-def _is_cut_off(other: Facts, epoch: int) -> bool:
-    return not other.writable and other.fenced_epoch >= epoch
+def _must_be_fenced(other: Facts | None, role: Role, side: Side, epoch: int) -> bool:
+    """Return whether the side that lost to an emergency decision can be fenced for it, and is not yet."""
+    if other is None or other.db != "up" or (side != role.active and is_untouched(other, role)):
+        return False
+    return other.writable or other.fenced_epoch < epoch

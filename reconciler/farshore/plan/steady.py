@@ -45,7 +45,7 @@ def _keep_standby(role: Role, op: Operation | None, seen: Seen, standby: Facts) 
         return command(Step("stream", side, role.epoch), role, op, seen)  # enrolment comes first
     if not is_up(standby):
         return wait("standby_db_down" if op is not None else "")
-    if standby.base != "complete" or standby.seeding:
+    if standby.base != "complete" or standby.seeding or is_untouched(standby, role):
         return wait()
     if not is_fenced(standby, role):
         return command(Step("fence", side, role.epoch), role, op, seen)

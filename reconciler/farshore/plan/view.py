@@ -76,10 +76,13 @@ def is_following(standby: Facts | None, role: Role) -> bool:
 def is_untouched(standby: Facts, role: Role) -> bool:
     """Return whether the other server of a new pair is not ours yet: it may be in use, so nothing may be done to it.
 
-    It stays so when the first copy was taken back before it was complete.
+    Records of an earlier life of the pair do not make it ours: their epochs lie below the first role's. And it stays
+    so when the first copy was taken back before it was complete.
     """
+    if role.evidence == "initial":
+        return standby.base != "complete" or max(standby.stream_epoch, standby.fenced_epoch) < role.epoch
     never_ours = standby.base != "complete" and standby.promoted_epoch == standby.fenced_epoch == 0
-    return never_ours and role.evidence in ("initial", "aborted")
+    return never_ours and role.evidence == "aborted"
 
 
 def claims(role: Role, seen: Seen, side: Side) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pymysql
 import pytest
@@ -61,7 +62,7 @@ def error_number(replica: MySQLServer) -> int:
 def login(stream: Stream, **settings: object) -> int:
     """The error number that a client gets from the journal's port."""
     state, own = stream.server.state(), stream.server.credentials()
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "host": state.host,
         "port": state.port,
         "user": own.user,
@@ -70,7 +71,7 @@ def login(stream: Stream, **settings: object) -> int:
         **settings,
     }
     with pytest.raises(pymysql.err.OperationalError) as caught:
-        pymysql.connect(**values)  # type: ignore[arg-type]
+        pymysql.connect(**values)
     return int(caught.value.args[0])
 
 
@@ -164,6 +165,7 @@ def test_a_flipped_byte_is_named_and_not_served(stream: Stream, standby: MySQLSe
     damaged.follow(standby)
     wait_until(lambda: error_number(standby) in (1236, 13114), "the replica stopped")
     damage = wait_until(lambda: damaged.server.state().damage, "damage in the state")
+    assert damage is not None
     assert damage.file == str(path)
     assert at - 700 < damage.offset <= at
     assert any(f"{path.name} is damaged at offset {damage.offset}" in str(row[1]) for row in replica_errors(standby))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from farshore_agent.mysql import durability
+from farshore_agent.mysql.connections import address, dial
 from farshore_agent.mysql.journal.gtid import GtidSet
 from farshore_schema.errors import Permanent
-from tests.e2e.mysql.sites import Pair, Sites
+from tests.e2e.mysql.sites import SECRETS, Pair, Sites
 from tests.testbed.mysql import MySQLServer
 from tests.testbed.mysql_install import MySQLInstallation
 
@@ -94,20 +95,14 @@ def no_channel(server: MySQLServer) -> bool:
     return not server.query("SELECT 1 FROM performance_schema.replication_connection_configuration")
 
 
-def test_a_durable_mark_is_what_was_read_before_the_flush(tmp_path: Path, mysql_installed: MySQLInstallation) -> None:
+def test_a_durable_mark_is_what_was_read_before_the_flush(sites: Sites) -> None:
     """Retention learns only of what a relaxed standby holds durably; its settings are as before afterwards."""
-    from farshore_agent.mysql import durability
-    from farshore_agent.mysql.connections import address, dial
-    from tests.e2e.mysql.sites import SECRETS
-
-    sites = Sites(tmp_path)
-    try:
-        with dial(address(sites.document, "a", "admin", SECRETS.__getitem__)) as session:
-            durability.relax(session, "relaxed")
-            position = sites.servers["a"].gtid_executed()
-            mark = durability.durable_mark(session)
-            assert GtidSet.parse(mark) == GtidSet.parse(position)
-            assert sites.servers["a"].gtid_executed() == position
-            assert session.row("SELECT @@GLOBAL.sync_binlog, @@GLOBAL.innodb_flush_log_at_trx_commit") == (0, 2)
-    finally:
-        sites.close()
+    sites.reset()
+    sites.fill("first")
+    with dial(address(sites.document, "a", "admin", SECRETS.__getitem__)) as session:
+        durability.relax(session, "relaxed")
+        position = sites.servers["a"].gtid_executed()
+        mark = durability.durable_mark(session)
+        assert GtidSet.parse(mark) == GtidSet.parse(position)
+        assert sites.servers["a"].gtid_executed() == position
+        assert session.row("SELECT @@GLOBAL.sync_binlog, @@GLOBAL.innodb_flush_log_at_trx_commit") == (0, 2)

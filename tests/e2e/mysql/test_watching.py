@@ -123,7 +123,7 @@ def test_a_probe_with_a_wrong_password_shows_no_secret(server: MySQLServer) -> N
 def test_a_changed_password_is_noticed_by_fresh_logins(pair: Pair, server: MySQLServer) -> None:
     """Kept connections go on working; the fresh login of each minute makes the peer not ready, with the field (R6)."""
     standby = pair.restart_agent("b")
-    pair.seen("b", lambda seen: seen.peer_ready is True, "logged in")
+    pair.seen("b", lambda seen: seen.peer_ready is True and seen.receiving, "logged in and receiving")
     with server.connect() as session, session.cursor() as cursor:
         cursor.execute("SET SESSION sql_log_bin = 0")
         cursor.execute("ALTER USER farshore_tokyo_repl@'%' IDENTIFIED BY 'another'")

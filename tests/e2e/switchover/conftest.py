@@ -1,4 +1,4 @@
-"""One protected pair for all tests of a module; every test leaves it protected."""
+"""One protected pair for all tests of this folder that leave it protected."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ from tests.testbed.haproxy import haproxy_program
 from tests.testbed.mysql_install import MySQLInstallation
 
 
-@pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory, mysql_installed: MySQLInstallation) -> Iterator[Rig]:
+@pytest.fixture(scope="package")
+def shared_rig(tmp_path_factory: pytest.TempPathFactory, mysql_installed: MySQLInstallation) -> Iterator[Rig]:
     """A protected pair of two real servers with a reconciler, its agent, and HAProxy in front."""
     require_installed(haproxy_program)
     made = Rig(tmp_path_factory.mktemp("rig"))
     with made.stage:
         made.build()
         yield made
+
+
+@pytest.fixture
+def rig(shared_rig: Rig) -> Rig:
+    """The same, whole and protected, whatever the test before it left."""
+    shared_rig.heal()
+    shared_rig.protected()
+    return shared_rig

@@ -1,4 +1,4 @@
-"""What can break a switchover: the moments to do it, as exactly as they can be hit from outside, and the parts to break.
+"""What can break a switchover: the moments, hit as exactly as they can be from outside, and the parts.
 
 A moment is seen in the agent's durable record (what it noted before an effect), in the operation as the API tells it,
 or made: the drain waits as long as the standby's tables are locked. Everything is bounded.
@@ -11,10 +11,12 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
+
+import httpx
 
 from farshore_schema.errors import FarshoreError
 from tests.e2e.switchover.parts import kill
@@ -23,7 +25,9 @@ from tests.e2e.switchover.witness import says_primary
 from tests.testbed.waiting import wait_until
 
 SPIN_SECONDS: Final = 0.0002
-MOMENT_SECONDS: Final = 30.0
+MOMENT_SECONDS: Final = 40.0
+JOIN_SECONDS: Final = 120.0
+RECONNECT_SECONDS: Final = 0.1
 DECIDE_SECONDS_MAX: Final = 0.03
 """From the end of a drain to the new side being open take about so long; a sweep of delays hits what lies between."""
 PAUSED_SECONDS: Final = 5.0
@@ -41,16 +45,18 @@ class Attempt:
     seed: int
     operation: str = ""
     asked: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
+    """The operation has ended: moments that did not come will not come any more."""
     hold: ExitStack = field(default_factory=ExitStack)
 
 
 # ---- moments
 
 
-def _until(condition: Callable[[], bool], what: str) -> None:
+def _until(attempt: Attempt, condition: Callable[[], bool], what: str) -> None:
     def seen() -> bool:
         try:
-            return condition()
+            return condition() or attempt.over.is_set()
         except FarshoreError:  # the record was being written, again and again
             return False
 
@@ -63,7 +69,11 @@ def _step(attempt: Attempt, step: int) -> None:
     deadline = time.monotonic() + MOMENT_SECONDS
     known = 0
     while time.monotonic() < deadline:
-        found = attempt.rig.operation(attempt.operation, wait_seconds=5, after_step=known)
+        try:
+            found = attempt.rig.operation(attempt.operation, wait_seconds=5, after_step=known)
+        except httpx.TransportError:  # another fault ended the reconciler
+            time.sleep(RECONNECT_SECONDS)
+            continue
         known = int(found["step"])
         if known >= step or found["state"] not in ("open", "waiting"):
             return
@@ -77,7 +87,7 @@ def _attach(attempt: Attempt) -> None:
 def _fence(attempt: Attempt) -> None:
     """The agent has noted the fence; the server is being fenced."""
     record = attempt.rig.parts.record
-    _until(lambda: record(SIDE[attempt.source]).fenced_epoch == attempt.epoch, "the fence is noted")
+    _until(attempt, lambda: record(SIDE[attempt.source]).fenced_epoch == attempt.epoch, "the fence is noted")
 
 
 def _fenced(attempt: Attempt) -> None:
@@ -87,7 +97,7 @@ def _fenced(attempt: Attempt) -> None:
         receipt = attempt.rig.parts.record(SIDE[attempt.source]).receipt
         return receipt is not None and receipt.epoch == attempt.epoch
 
-    _until(there, "the receipt is on disk")
+    _until(attempt, there, "the receipt is on disk")
 
 
 def _drain(attempt: Attempt) -> None:
@@ -105,12 +115,12 @@ def _decide(attempt: Attempt) -> None:
 def _open(attempt: Attempt) -> None:
     """The agent has noted the promotion; the server is being opened."""
     record = attempt.rig.parts.record
-    _until(lambda: record(SIDE[attempt.target]).promoted_epoch == attempt.epoch, "the promotion is noted")
+    _until(attempt, lambda: record(SIDE[attempt.target]).promoted_epoch == attempt.epoch, "the promotion is noted")
 
 
 def _opened(attempt: Attempt) -> None:
     """Clients can write on the new side."""
-    _until(lambda: says_primary(attempt.rig.ports[attempt.target]), "the new side's probe says yes")
+    _until(attempt, lambda: says_primary(attempt.rig.ports[attempt.target]), "the new side's probe says yes")
 
 
 def _follow(attempt: Attempt) -> None:
@@ -132,10 +142,10 @@ HELD: Final = frozenset({"drain", "decide"})
 
 
 @contextmanager
-def held(attempt: Attempt, moment: str) -> Iterator[None]:
-    """Lock the target's tables inside the block if the moment needs it, or until the attempt lets go."""
+def held(attempt: Attempt, moments: Collection[str]) -> Iterator[None]:
+    """Lock the target's tables inside the block if a moment needs it, or until the attempt lets go."""
     with attempt.hold:
-        if moment in HELD:
+        if HELD.intersection(moments):
             session = attempt.hold.enter_context(closing(attempt.rig.sites[attempt.target].server.connect()))
             with session.cursor() as cursor:
                 cursor.execute("FLUSH TABLES WITH READ LOCK")
@@ -206,11 +216,35 @@ def _kill_mysql(attempt: Attempt, site: str) -> Callable[[], None]:
     return restart
 
 
+def _kill_control_plane(attempt: Attempt) -> Callable[[], None]:
+    """Everything of ours, data-path and probe processes too."""
+    rig = attempt.rig
+    rig.farshore.kill()
+    for pid in {rig.parts.agent(), *rig.parts.all()}:
+        kill(pid)
+    return _nothing
+
+
+def _kill_everything(attempt: Attempt) -> Callable[[], None]:
+    """A power cut of both sites at once, as far as processes go."""
+    rig = attempt.rig
+    _kill_control_plane(attempt)
+    for site in rig.sites.values():
+        site.server.kill()
+
+    def restart() -> None:
+        for site in rig.sites.values():
+            site.server.start()
+        rig.farshore.start()
+
+    return restart
+
+
 def _nothing() -> None:
     """What mends itself."""
 
 
-PARTS: Final[Mapping[str, Callable[[Attempt], Callable[[], None]]]] = {
+PARTS: Final[dict[str, Callable[[Attempt], Callable[[], None]]]] = {
     "reconciler": _kill_reconciler,
     "agent": _kill_agent,
     "paused agent": _pause_agent,
@@ -220,17 +254,21 @@ PARTS: Final[Mapping[str, Callable[[Attempt], Callable[[], None]]]] = {
     "probes": _kill_probes,
     "source MySQL": _kill_source,
     "target MySQL": _kill_target,
+    "everything": _kill_everything,
 }
-"""Each breaks one part and returns what mends it; an empty mend is the product's own business."""
+"""Each breaks one part and returns what mends it, once the clients may go on; most parts mend themselves."""
+NOT_MENDED: Final[dict[str, Callable[[Attempt], Callable[[], None]]]] = {"control plane": _kill_control_plane}
+"""What stays broken until the test mends it."""
 
 
 class Breaker:
-    """Breaks one part at one moment, on a thread of its own, so that nothing waits between the two."""
+    """Breaks one part at one moment and mends it, on a thread of its own, so that nothing waits between the two."""
 
     def __init__(self, attempt: Attempt, part: str, moment: str) -> None:
-        self._attempt, self._part, self._moment = attempt, part, moment
+        self.moment = moment
+        self.broken = threading.Event()
+        self._attempt, self._part = attempt, part
         self._error: BaseException | None = None
-        self._mend: Callable[[], None] = _nothing
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Breaker:
@@ -238,22 +276,20 @@ class Breaker:
         return self
 
     def __exit__(self, *_reason: object) -> None:
-        self._thread.join(2 * MOMENT_SECONDS)
+        self._thread.join(JOIN_SECONDS)
 
-    def wait(self) -> None:
-        """Wait until the part is broken; raises what went wrong while breaking."""
-        self._thread.join(2 * MOMENT_SECONDS)
-        assert not self._thread.is_alive(), f"{self._moment} was never reached"
-        if self._error is not None:
+    def finish(self, *, reached: bool = True) -> None:
+        """Wait for the end of its work; raise what went wrong. `reached`: the moment must have come."""
+        self._thread.join(JOIN_SECONDS)
+        assert not self._thread.is_alive(), f"{self._part} at {self.moment} does not end"
+        if self._error is not None and (reached or self.broken.is_set()):
             raise self._error
-
-    def mend(self) -> None:
-        """Mend what was broken, if that is not the product's own business."""
-        self._mend()
 
     def _run(self) -> None:
         try:
-            MOMENTS[self._moment](self._attempt)
-            self._mend = PARTS[self._part](self._attempt)
+            MOMENTS[self.moment](self._attempt)
+            mend = (PARTS | NOT_MENDED)[self._part](self._attempt)
+            self.broken.set()
+            mend()
         except BaseException as error:  # noqa: BLE001 - handed to the test's own thread
             self._error = error

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from tests.e2e.switchover.parts import PAIR, Parts
 from tests.e2e.switchover.witness import Witness, changes, make_table
 from tests.testbed.haproxy import HAProxy
 from tests.testbed.load import Load, LoadSize, Record, prepare, verify
+from tests.testbed.mysql import MySQLServer
 from tests.testbed.mysql_content import table_checksums
 from tests.testbed.ports import reserve_port
 from tests.testbed.waiting import wait_until
@@ -49,6 +50,17 @@ class Rig:
 
     def build(self) -> None:
         """Start everything and protect the pair."""
+        self.begin()
+        self.stage.declare()
+        self.protected()
+        self.route()
+
+    def route(self) -> None:
+        """Put HAProxy in front."""
+        self.proxy: HAProxy = self.stage.haproxy()
+
+    def begin(self) -> None:
+        """Start servers and reconciler; nothing is declared yet."""
         stage = self.stage
         tokyo, osaka = stage.servers()
         self.sites: dict[str, Site] = {"tokyo": tokyo, "osaka": osaka}
@@ -66,16 +78,21 @@ class Rig:
         durable.write(probes / "ports.json", {"ports": dict(self.ports)})
         self.farshore = stage.reconciler()
         self.parts = Parts(self.farshore.directory)
-        stage.declare()
-        self.protected()
-        self.proxy: HAProxy = stage.haproxy()
 
     # ---- what is
+
+    def note_order(self) -> None:
+        """Remember which site is active: while the reconciler is dead there is nobody to ask."""
+        self.order = (self.active, self.standby)
+
+    def status(self) -> Plain:
+        """Return the pair's status."""
+        return self.farshore.status(PAIR)
 
     @property
     def active(self) -> str:
         """The active site, as decided."""
-        return str(self.farshore.status(PAIR)["role"]["active_site"])
+        return str(self.status()["role"]["active_site"])
 
     @property
     def standby(self) -> str:
@@ -85,7 +102,7 @@ class Rig:
     @property
     def epoch(self) -> int:
         """The role's epoch."""
-        return int(self.farshore.status(PAIR)["role"]["epoch"])
+        return int(self.status()["role"]["epoch"])
 
     @property
     def next_epoch(self) -> int:
@@ -93,8 +110,29 @@ class Rig:
         return next_even(self.epoch)
 
     def protected(self) -> Plain:
-        """Wait until the pair is protected; return its status."""
-        return self.farshore.wait_for_phase(PAIR, "protected", seconds=PROTECTED_SECONDS)
+        """Wait until the pair is seen to be protected, so that it could be switched over; return its status.
+
+        A reconciler that was just started shows the report of its predecessor until agents are heard: a report with a
+        measurement is not that one.
+        """
+        last: Plain = {}
+
+        def seen() -> bool:
+            last.update(self.status())
+            allowed = {each["verb"]: each["allowed"] for each in last["allowed_operations"]}
+            measured = last["replication"]["measured_age_seconds"] is not None
+            return bool(last["phase"] == "protected" and measured and allowed["switchover"])
+
+        self.eventually(seen, "the pair is protected", seconds=PROTECTED_SECONDS)
+        return last
+
+    def server(self, site: str) -> MySQLServer:
+        """The server of a site."""
+        return self.sites[site].server
+
+    def operations(self) -> list[str]:
+        """The ids of all operations that there ever were."""
+        return [each["id"] for each in self.farshore.answer("GET", f"/v1/pairs/{PAIR}/operations")["items"]]
 
     # ---- what is done
 
@@ -132,8 +170,11 @@ class Rig:
         last: Plain = {}
 
         def told() -> bool:
-            last.update(self.operation(id))
-            return last["state"] != "open"
+            try:
+                last.update(self.operation(id))
+            except httpx.TransportError:
+                return False
+            return str(last["state"]) != "open"
 
         try:
             wait_until(told, f"{id} ends, or says what it waits for", seconds=SETTLED_SECONDS, poll_seconds=0.1)
@@ -143,6 +184,13 @@ class Rig:
             assert last["waiting_for"] in REASONS, self.told(last)
             assert last["waiting_hint"], self.told(last)
         return last
+
+    def eventually(self, condition: Callable[[], bool], what: str, *, seconds: float = 60.0) -> None:
+        """Wait for a condition; a failure shows status and log."""
+        try:
+            wait_until(condition, what, seconds=seconds, poll_seconds=0.05)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.told(self.status())}") from None
 
     def told(self, operation: Plain) -> str:
         """Return an operation with the end of the log, for a failing test."""
@@ -177,7 +225,7 @@ class Rig:
 
     def compare(self) -> None:
         """Require that both sides hold the same at one GTID set, and that only the active one takes writes."""
-        active, standby = self.sites[self.active].server, self.sites[self.standby].server
+        active, standby = self.server(self.active), self.server(self.standby)
         wait_until(
             lambda: active.gtid_executed() == standby.gtid_executed(), "both sides are at one GTID set", seconds=60
         )

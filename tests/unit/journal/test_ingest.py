@@ -24,7 +24,7 @@ FULL = 0xFFFFFF
 
 @pytest.fixture
 def segment(tmp_path: Path) -> Iterator[OpenSegment]:
-    made = open_segment(tmp_path / "journal")
+    made = open_segment(tmp_path / "journal", disk=QuickDisk())
     yield made
     made.close()
 

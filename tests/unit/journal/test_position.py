@@ -89,7 +89,7 @@ def test_a_reader_never_sees_a_mixture(tmp_path: Path) -> None:
     """Another process publishes as fast as it can; every position read is one that was published, in rising order."""
     path = tmp_path / "position"
     PositionWriter(path).close()
-    count = 60_000
+    count = 20_000
     process = multiprocessing.get_context("spawn").Process(target=_publish_many, args=(path, count))
     process.start()
     reader = PositionReader(path)

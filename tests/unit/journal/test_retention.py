@@ -1,4 +1,4 @@
-"""Retention removes the oldest files and never what a mark does not cover; after a crash in it nobody is served a gap."""
+"""Retention removes the oldest files and never what a mark does not cover; a crash in it leads no reader over a gap."""
 
 from __future__ import annotations
 

@@ -106,6 +106,15 @@ def test_a_replaced_server_holds_everything_that_would_touch_or_follow_it(world:
     assert world.status().phase == "stopped"
 
 
+def test_a_replaced_standby_is_not_fenced_because_it_may_be_somebody_elses(world: World) -> None:
+    """R3: a writable server behind the standby's address that is not ours is left alone, and shown."""
+    world.protect()
+    world.agents.change("b", server="server-x", writable=True, receiving=False, applying=False)
+    world.visit()
+    assert world.agents.sent == []
+    assert any(each.code == "source_replaced" and each.side == "b" for each in world.status().findings)
+
+
 def test_a_consented_copy_onto_a_new_server_binds_it_and_frees_the_old_one(world: World) -> None:
     """R3, R9: the operator's reprotect names the server; from then on it is the pair's."""
     world.protect()

@@ -234,6 +234,17 @@ def test_done_is_given_a_moment_to_show_before_it_is_asked_again() -> None:
     assert second.intent != first.intent
 
 
+def test_the_first_end_of_a_command_is_the_one_that_counts() -> None:
+    """An agent that restarts may answer twice; a second answer changes nothing."""
+    orders, step = Orders(), Step("stream", "b", 4)
+    sent = order(orders, step, 0)
+    assert orders.heard(answer(sent, "done"), 1)
+    assert not orders.heard(answer(sent, "failed", error={"code": "timeout", "message": ""}), 2)
+    found = orders.answer(PAIR, step, operation="op")
+    assert found is not None
+    assert found.state == "done"
+
+
 def test_long_work_is_left_alone_until_its_patience_ends() -> None:
     """`running` is an answer: the command is not repeated every few seconds."""
     orders, step = Orders(), Step("seed", "b", 4)

@@ -46,6 +46,16 @@ def test_the_server_that_is_not_ours_yet_is_never_touched_but_by_the_copy() -> N
         assert step(INITIAL, op, active(), EMPTY).name == "wait"
 
 
+def test_a_record_of_an_earlier_life_does_not_make_a_server_ours() -> None:
+    """A server that stood by for such a pair long ago may be in use now: it is copied onto with consent only."""
+    reborn, opened = Role("a", 10, "initial"), active(epoch=10, promoted_epoch=10)
+    old = standby(epoch=8, fenced_epoch=8, stream_epoch=8, writable=True)
+    assert step(reborn, None, opened, old).name == "wait"
+    again = protect(epoch=10, consent=CONSENT._replace(epoch=10))
+    assert step(reborn, again, opened, old).name == "seed"
+    assert step(reborn, protect(epoch=10, consent=None), opened, old).reason == "no_consent"
+
+
 def test_a_copy_carries_the_consent_and_goes_to_the_server_it_names() -> None:
     """No consent, another server, another side, another epoch, an unknown server: no copy (R9)."""
     assert step(INITIAL, protect(), active(), EMPTY) == Step("seed", "b", 2, consent=CONSENT)

@@ -71,7 +71,8 @@ def test_an_overdue_drain_is_taken_back_at_once_above_the_burned_epoch() -> None
 def test_an_overdue_switchover_keeps_its_receipt_while_the_source_cannot_be_opened() -> None:
     """Taking back would spend the evidence and open nothing: it waits, with a reason, until the source answers."""
     op = switchover(overdue=True, receipt=FENCE)
-    assert step(INITIAL, op, None, standby(epoch=4, draining=FENCE)).reason == "draining"
+    assert step(INITIAL, op, None, standby(epoch=4, draining=FENCE)).reason == "active_unreachable"
+    assert step(INITIAL, op, fenced(db="down"), standby(epoch=4, draining=FENCE)).reason == "active_db_down"
     assert step(INITIAL, op, fenced(db="down"), None).reason == "standby_unreachable"
 
 

@@ -5,6 +5,7 @@ This module must not know sockets: facts in, verdict out.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from farshore_agent.mysql.journal import events
@@ -32,24 +33,47 @@ def overlap(writer: SegmentWriter) -> bytes:
     return writer.read(tail.last_event, size)
 
 
-def head(writer: SegmentWriter) -> bytes:
-    """The first two events of the tail's file, for tails without an overlap: they carry the time the file was made."""
-    at = events.FIRST_POSITION
-    for _ in range(2):
-        header = writer.read(at, events.HEADER_BYTES)
-        if at >= writer.boundary or len(header) < events.HEADER_BYTES:
-            break
-        at += events.read_header(header, 0).size
-    return writer.read(events.FIRST_POSITION, min(at, writer.boundary) - events.FIRST_POSITION)
+def head(path: Path) -> bytes:
+    """The first two events of a file of ours: they carry the time at which the source made it. Raises OSError."""
+    with path.open("rb") as file:
+        file.seek(events.FIRST_POSITION)
+        found = b""
+        for _ in range(2):
+            raw = file.read(events.HEADER_BYTES)
+            if len(raw) < events.HEADER_BYTES:
+                break
+            found += raw + file.read(events.read_header(raw, 0).size - events.HEADER_BYTES)
+        return found
 
 
-def other_history(writer: SegmentWriter, why: str) -> StreamStopped:
-    """The stop for a source whose file of the same name is not the one we have a part of."""
+def file_to_prove(writer: SegmentWriter, files: list[str]) -> str:
+    """The newest file with bytes in it, for tails without an overlap; empty when there is none."""
+    if writer.boundary:
+        return writer.file
+    return files[-2] if len(files) > 1 else ""
+
+
+def other_history(writer: SegmentWriter, file: str, why: str) -> StreamStopped:
+    """The stop for a source whose file of the same name is not the one we have."""
     return StreamStopped(
         StopCode.HISTORY_RESET,
-        f"the source's {writer.file} is not the file that the journal holds a part of: {why}",
+        f"the source's {file} is not the file that the journal has under this name: {why}",
         hint=NEW_HISTORY_HINT,
-        evidence={"file": writer.file, "offset": str(writer.boundary), "journal_end": str(writer.end())},
+        evidence={"file": file, "offset": str(writer.boundary), "journal_end": str(writer.end())},
+    )
+
+
+def not_contained(asked: GtidSet, executed: GtidSet) -> StreamStopped:
+    """The stop for a new segment whose start the source does not contain (R3: diverged)."""
+    return StreamStopped(
+        StopCode.HISTORY_RESET,
+        "the source's gtid_executed does not contain the start of the new segment",
+        hint=NEW_HISTORY_HINT,
+        evidence={
+            "start": str(asked),
+            "source_executed": str(executed),
+            "missing_at_source": str(asked.subtract(executed)),
+        },
     )
 
 

@@ -55,8 +55,12 @@ class OpenSegment:
         return last
 
     def begin(self, record: SegmentRecord, first_file: str) -> SegmentWriter:
-        """Add a segment with its first, empty file."""
-        writer = self._open(self._journal.add_segment(record))
+        """Add a segment with its first, empty file; continues where an earlier try got no file."""
+        writer = self.writer
+        if writer is None:
+            writer = self._open(self._journal.add_segment(record))
+        else:
+            writer.begin_at(GtidSet.parse(record.start))
         writer.rotate(first_file)
         return writer
 

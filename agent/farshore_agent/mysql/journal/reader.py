@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from farshore_agent.mysql.journal import events
-from farshore_agent.mysql.journal.catalogue import JournalDirectory, SegmentRecord
+from farshore_agent.mysql.journal.catalogue import JournalDirectory, SegmentRecord, file_number
 from farshore_agent.mysql.journal.errors import Permanent
 from farshore_agent.mysql.journal.gtid import GtidSet
 from farshore_agent.mysql.journal.position import PositionReader, Published
@@ -55,6 +55,7 @@ class JournalReader:
         self.journal = journal
         self._positions: PositionReader | None = None
         self._previous: dict[Place, GtidSet] = {}
+        self._sealed: set[str] = set()
 
     # ---- how far
 
@@ -78,17 +79,28 @@ class JournalReader:
                 closed=published.sealed,
                 start_generation=published.start_generation,
             )
-        # Every file before the published one is complete: rotation syncs the old file before it publishes the new.
+        if not self._complete(place, published):
+            return Limit(position=0, closed=False, start_generation=0)
         size = (self.journal.segment(place.segment) / place.file).stat().st_size
         return Limit(position=size, closed=True, start_generation=0)
+
+    def _complete(self, place: Place, published: Published) -> bool:
+        """Whether every byte of a file that is not the published one was published: a file before it, since rotation
+        syncs the old file before it publishes the new one, or one of a sealed segment."""
+        if place.segment == published.segment:
+            return bool(published.file) and file_number(place.file) < file_number(published.file)
+        if place.segment not in self._sealed and self.journal.record(place.segment).sealed:
+            self._sealed.add(place.segment)
+        return place.segment in self._sealed
 
     def places(self) -> list[Place]:
         """Every file that may be served, in serving order: up to the published one."""
         published = self.published()
-        if published is None:
+        segments = self.journal.catalogue().segments
+        if published is None or published.segment not in segments:
             return []
         found = []
-        for segment in self.journal.catalogue().segments:
+        for segment in segments:
             for file in self.journal.files(segment):
                 found.append(Place(segment=segment, file=file))
                 if segment == published.segment and file == published.file:

@@ -170,6 +170,13 @@ class SegmentWriter:
                 return
             self._set_start(self.start.union(missing))
 
+    def begin_at(self, start: GtidSet) -> None:
+        """Replace the start of a segment that has no file yet."""
+        if self.file:
+            raise ValueError("the segment has begun")
+        with self.changed:
+            self._set_start(start)
+
     def forget(self, removed: GtidSet) -> None:
         """Require what retention is about to remove of every reader, durably."""
         with self.changed:
@@ -243,7 +250,7 @@ class SegmentWriter:
     def _recover(self) -> None:
         published = _published(self._journal.position, self.record.name)
         files = self._journal.files(self.record.name)
-        if published and published.position and published.file not in files:
+        if published and published.position and published.file not in files and not _precedes(published.file, files):
             raise damaged(self.directory / "index", 0, f"the published file {published.file} is not listed")
         self._remove_unlisted(files)
         if files:
@@ -262,7 +269,7 @@ class SegmentWriter:
         for found in sorted(self.directory.iterdir()):
             if not is_binlog_name(found.name) or found.name in files:
                 continue
-            if found.stat().st_size and not (files and file_number(found.name) < file_number(files[0])):
+            if found.stat().st_size and not _precedes(found.name, files):
                 raise damaged(self.directory / "index", 0, f"{found.name} is not listed and not empty")
             self._disk.remove(found)
 
@@ -329,6 +336,12 @@ def _published(path: Path, segment: str) -> Published | None:
     finally:
         reader.close()
     return found if found and found.segment == segment else None
+
+
+def _precedes(name: str, files: list[str]) -> bool:
+    """Whether `name` is of a file that retention removed: older than the first one listed. After a power cut the
+    published position may be that old."""
+    return bool(files) and file_number(name) < file_number(files[0])
 
 
 def _nothing() -> None:

@@ -18,7 +18,16 @@ from farshore_agent.mysql.journal.catalogue import JournalDirectory, SegmentReco
 from farshore_agent.mysql.journal.config import JournalConfig
 from farshore_agent.mysql.journal.errors import StopCode, StreamStopped
 from farshore_agent.mysql.journal.gtid import GtidSet
-from farshore_agent.mysql.journal.history import contradicts, doubt, head, other_history, overlap, unlogged
+from farshore_agent.mysql.journal.history import (
+    contradicts,
+    doubt,
+    file_to_prove,
+    head,
+    not_contained,
+    other_history,
+    overlap,
+    unlogged,
+)
 from farshore_agent.mysql.journal.ingest import Ingest, checksum_off
 from farshore_agent.mysql.journal.link import SourceFacts, SourceLink
 from farshore_agent.mysql.journal.opensegment import OpenSegment
@@ -97,7 +106,7 @@ class Stream:
             if self._stopping():
                 return
             writer = self._segment.writer
-            if writer is None:
+            if writer is None or not writer.file:
                 writer = self._begin(link, facts)
                 link, facts = self._connect()  # the search for the first file used the connection up
             try:
@@ -122,7 +131,7 @@ class Stream:
         again = overlap(writer)
         refresh = self._refresher(writer) if facts.applies_unlogged else None
         ingest = Ingest(writer, self._acks, overlap=again, before_commit=refresh)
-        if not again and writer.boundary:
+        if not again:
             link = self._prove_head(link, writer)
         position = max(writer.boundary - len(again), events.FIRST_POSITION)
         link.start(file=writer.file, position=position, non_blocking=non_blocking)
@@ -131,14 +140,20 @@ class Stream:
             link.pump(ingest, self._stopping)
         except StreamStopped as stop:
             if ingest.unproved and "source_error" in stop.evidence:
-                raise other_history(writer, stop.message) from stop  # it cannot even find our last event
+                raise other_history(writer, writer.file, stop.message) from stop  # our last event is not there
             raise
 
     def _prove_head(self, link: SourceLink, writer: SegmentWriter) -> SourceLink:
-        """Compare how the tail's file begins, where its last event proves nothing; returns a fresh connection."""
-        found = link.head_of(writer.file)
-        if not found.raw.startswith(head(writer)):
-            raise other_history(writer, "it begins differently")
+        """Compare how the newest file begins, where the last event proves nothing; returns a usable connection."""
+        file = file_to_prove(writer, self._journal.files(writer.record.name))
+        if not file:
+            return link
+        try:
+            if not link.head_of(file).raw.startswith(head(writer.directory / file)):
+                raise other_history(writer, file, "it begins differently")
+        except StreamStopped as stop:
+            if stop.stop is not StopCode.SOURCE_PURGED or file == writer.file:
+                raise
         return self._connect()[0]
 
     def _step_over(self, writer: SegmentWriter) -> bool:
@@ -155,8 +170,11 @@ class Stream:
 
     def _begin(self, link: SourceLink, facts: SourceFacts) -> SegmentWriter:
         """Start a segment with the newest file that contains everything after the asked start."""
-        asked = self._config.start_gtid_set
-        first = link.first_file(facts.executed if asked is None else GtidSet.parse(asked))
+        asked = facts.executed if self._config.start_gtid_set is None else GtidSet.parse(self._config.start_gtid_set)
+        # A standby lacks what it has not applied yet: the reverse stream is attached to it ahead of a switchover.
+        if not facts.super_read_only and not asked.issubset(facts.executed):
+            raise not_contained(asked, facts.executed)
+        first = link.first_file(asked)
         if not first.checksums:
             raise checksum_off()
         record = SegmentRecord(

@@ -21,8 +21,6 @@ for item in json.loads(text):
     if follows:
         # An output that no preview can know.
         item["description"] = made[follows].role_epoch.apply(lambda epoch: f"after epoch {epoch}")
-    if item.pop("secret_host", False):
-        item["site_a"]["host"] = pulumi.Output.secret(item["site_a"]["host"])
     made[resource] = farshore.MySQLPair(resource, **item, opts=pulumi.ResourceOptions(parent=parent))
 for resource, pair in made.items():
     pulumi.export(resource, pair.active_site)
