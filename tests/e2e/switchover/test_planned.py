@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import pytest
 
-from tests.e2e.switchover.rig import Rig, now, other
+from farshore_agent import durable
+from tests.e2e.switchover.rig import SIDE, Rig, now, other
 from tests.testbed.load import outage
+from tests.testbed.waiting import wait_until
 
-pytestmark = [pytest.mark.mysql, pytest.mark.haproxy]
+pytestmark = [pytest.mark.mysql, pytest.mark.haproxy, pytest.mark.timeout(240)]
 
 TIMES = 2
 
@@ -46,3 +53,30 @@ def test_every_step_is_in_the_journal_of_the_operation(rig: Rig) -> None:
     assert rig.epoch == epoch
     rig.protected()
     rig.compare()
+
+
+def test_a_reverse_stream_that_cannot_be_attached_ahead_is_attached_afterwards(rig: Rig) -> None:
+    """The preparation fails, since the reverse receiver cannot be started; the switchover is done all the same.
+
+    Once the receiver can be started, the pair is protected in the new direction, without a new copy.
+    """
+    source, target = rig.active, rig.standby
+    with rig.clients() as clients:
+        with obstructed(rig.parts.journal(SIDE[source]) / "run" / "receiver.lock"):
+            operation = rig.request(target)
+            wait_until(lambda: rig.active == target, f"{target} is decided")
+            clients.wait_for_writes(target, now())
+        done = rig.ended(operation)
+        assert done["state"] == "done", rig.told(done)
+        assert next(line["state"] for line in done["log"] if line["name"] == "prepare") == "failed"
+        rig.protected()
+        clients.judge(decided=1)
+
+
+@contextmanager
+def obstructed(lock: Path) -> Iterator[None]:
+    """Hold the lock that a process must have to start."""
+    durable.make_directory(lock.parent)
+    with lock.open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield

@@ -278,6 +278,29 @@ def test_lag_decides_between_async_and_catching_up_and_is_laid_over_when_read(wo
     assert overlay(world.status(), world.agents.observed(PAIR)).replication.lag_seconds is None
 
 
+def test_a_restart_does_not_write_the_report_that_is_stored_already(world: World) -> None:
+    """Ten thousand pairs must not write ten thousand equal reports because a process is new."""
+    world.protect()
+    before = world.store.get(keys.status(PAIR))
+    world.restart()
+    world.sleep(30)
+    world.visit()
+    assert world.store.get(keys.status(PAIR)) == before
+
+
+def test_the_first_tail_is_caught_up_before_the_class_is_more_than_catching_up(world: World) -> None:
+    """R10: while the pair is still being protected its class promises nothing yet."""
+    world.declare()
+    world.visit()
+    world.answer()
+    while not any(command.step == "fence" for command in world.agents.sent):
+        world.answer()
+        world.visit()
+    assert world.operation() is not None
+    assert world.status().replication.rpo_class == "catching_up"
+    assert world.condition("Protected") == "False"
+
+
 def test_since_stays_while_a_condition_stays(world: World) -> None:
     """A condition says since when it has been so, not since when it was last looked at."""
     world.protect()

@@ -133,6 +133,23 @@ def test_a_process_that_slept_stops_by_itself_before_its_lease_runs_out() -> Non
     assert owner.owner(PAIR) is not None
 
 
+def test_of_two_that_claim_at_the_same_moment_one_owns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shard that looked free is claimed only if it still is."""
+    clock = HandClock()
+    store = MemoryStore(clock)
+    first, second = Ownership(store, clock, "one"), Ownership(store, clock, "two")
+    first.keep()
+    held = first.owner(PAIR)
+    assert held is not None
+    with monkeypatch.context() as blind:
+        blind.setattr(store, "get", lambda _key: None)
+        second.keep()
+    assert second.owner(PAIR) is None
+    found = store.get(held.key)
+    assert found is not None
+    assert found.create_rev == held.token
+
+
 def test_a_lost_shard_is_claimed_again_only_when_it_is_free() -> None:
     """A write that was refused at the owner's guard says who is right."""
     clock = HandClock()

@@ -430,7 +430,8 @@ def test_a_fenced_side_found_writable_is_fenced_again_and_shown(world: World) ->
     world.agents.change("b", writable=True, receipt=None)
     world.visit()
     assert [command.step for command in world.agents.sent] == ["fence"]
-    assert world.condition("FenceHolds") == "False"
+    held = next(each for each in world.status().conditions if each.type == "FenceHolds")
+    assert (held.status, held.reason) == ("False", "fence_violated")
     assert any(finding.code == "fence_violated" for finding in world.status().findings)
     world.settle()
     assert world.condition("FenceHolds") == "True"
