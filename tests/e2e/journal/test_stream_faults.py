@@ -330,6 +330,31 @@ def test_reset_behind_our_back(changeable: MySQLServer, make_stream: MakeStream)
     assert stream.mode(journal.Mode.STOPPED).end_gtid_set == end
 
 
+def insert_incompressible(server: MySQLServer) -> None:
+    """One transaction whose last event, a compressed payload, is larger than what a dial asks for again."""
+    with contextlib.closing(server.connect()) as session, session.cursor() as cursor:
+        cursor.execute("SET SESSION binlog_transaction_compression=ON")
+        cursor.execute("INSERT INTO app.t (v) VALUES (HEX(%s))", (random.Random(5).randbytes(20 << 20),))
+
+
+def test_a_last_event_too_large_to_send_again(changeable: MySQLServer, make_stream: MakeStream) -> None:
+    """Then the head of the file is the proof: the same file continues, one of another history does not."""
+    stream = make_stream(changeable)
+    begin_anew(changeable, stream)
+    insert_incompressible(changeable)
+    stream.caught_up()
+    stream.kill("receiver")
+    stream.receive()
+    stream.mode(journal.Mode.FOLLOWING)
+    end = stream.receiver.detach()
+    changeable.execute("RESET BINARY LOGS AND GTIDS", ONE_ROW, ONE_ROW)
+    insert_incompressible(changeable)
+    insert_incompressible(changeable)
+    assert changeable.scalar("SELECT GTID_SUBSET(%s, @@GLOBAL.gtid_executed)", (end,)) == 1
+    stream.receiver.attach()
+    assert "begins differently" in stream.stopped_as(journal.StopCode.HISTORY_RESET).message
+
+
 def test_reset_under_a_running_stream(changeable: MySQLServer, make_stream: MakeStream) -> None:
     """RESET BINARY LOGS AND GTIDS while the stream follows: it stops and asks, it does not mix two histories."""
     stream = make_stream(changeable)

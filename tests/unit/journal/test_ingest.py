@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from farshore_agent.mysql.journal.errors import StopCode, StreamStopped
 from farshore_agent.mysql.journal.gtid import GtidSet
 from farshore_agent.mysql.journal.history import overlap
-from farshore_agent.mysql.journal.ingest import Ingest, SourceSaid
+from farshore_agent.mysql.journal.ingest import Ingest
+from farshore_agent.mysql.journal.wirefaults import SourceSaid
 from tests.unit.journal import binlog
 from tests.unit.journal.binlog import BinlogFile
 from tests.unit.journal.crash import QuickDisk, RecordingDisk

@@ -111,3 +111,14 @@ def test_an_empty_journal_serves_nothing(tmp_path: Path) -> None:
         reader.choose(GtidSet())
     reader.close()
     made.close()
+
+
+def test_a_position_that_speaks_of_nothing_known_serves_nothing(segment: OpenSegment, reader: JournalReader) -> None:
+    """After a power cut the position may be old: of a segment or a file that is gone. Until recovery has published
+    again, nothing is served, since bytes behind what is known to be whole may be torn."""
+    name = segment.writer.record.name
+    last = Place(segment=name, file="bin.000003")
+    for old_segment, old_file in (("000000-gone", "bin.000009"), (name, "bin.000001"), (name, "")):
+        segment.positions.publish(segment=old_segment, file=old_file, position=10, start_generation=0, sealed=False)
+        assert last not in reader.places()
+        assert reader.limit(last).position == 0

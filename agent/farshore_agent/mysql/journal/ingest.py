@@ -20,6 +20,7 @@ from farshore_agent.mysql.journal.errors import NEW_HISTORY_HINT, StopCode, Stre
 from farshore_agent.mysql.journal.gtid import GtidSyntaxError, Key
 from farshore_agent.mysql.journal.large import LargeEvent, LargeEventError
 from farshore_agent.mysql.journal.store import Run, SegmentWriter
+from farshore_agent.mysql.journal.wirefaults import SourceSaid, checksum_off, corrupt, differs, gap
 
 BUFFER_BYTES: Final = 1 << 20
 SYNC_BYTES_MAX: Final = 16 << 20
@@ -158,14 +159,14 @@ class Ingest:
                 if status or length == wire.PACKET_BYTES_MAX or stop > end:
                     break
                 if length != size + head:
-                    raise _corrupt(self._writer.file, at, f"a packet of {length} bytes carries an event of {size}")
+                    raise corrupt(self._writer.file, at, f"a packet of {length} bytes carries an event of {size}")
                 event = view[pos + 4 + head : stop]
                 passes = table[kind]
                 if passes and not overlap:
                     if (log_pos - size ^ at) & _LOW32:
-                        raise self._gap(at, kind, log_pos - size)
+                        raise gap(self._writer.file, at, kind, log_pos - size)
                     if crc32(event) != residue:
-                        raise _corrupt(self._writer.file, at, f"wrong checksum in an event of type {kind}")
+                        raise corrupt(self._writer.file, at, f"wrong checksum in an event of type {kind}")
                     if passes == begins:
                         self._transaction_begins(at, last, event)
                     out.append(event)
@@ -204,7 +205,7 @@ class Ingest:
             return self._begin_large(length)
         size = events.read_header(raw, pos + 4 + self._head).size
         if length != size + self._head:  # told now: half a packet of a wrong length might wait for ever
-            raise _corrupt(self._writer.file, self._at, f"a packet of {length} bytes carries an event of {size}")
+            raise corrupt(self._writer.file, self._at, f"a packet of {length} bytes carries an event of {size}")
         return False
 
     def _control(self, payload: bytes) -> None:
@@ -213,7 +214,7 @@ class Ingest:
             return
         if payload[0] == wire.ERROR:
             raise SourceSaid(*wire.read_error(payload))
-        raise _corrupt(self._writer.file, self._at, f"a packet of unknown kind {payload[0]}")
+        raise corrupt(self._writer.file, self._at, f"a packet of unknown kind {payload[0]}")
 
     def _other(self, kind: int, timestamp: int, log_pos: int, flags: int, event: memoryview) -> None:
         """Everything but the events of transactions, and those while the overlap is awaited."""
@@ -222,7 +223,7 @@ class Ingest:
         if kind == events.FORMAT_DESCRIPTION and not events.has_crc32(event):
             raise checksum_off()
         if not sound(event):
-            raise _corrupt(self._writer.file, self._at, f"wrong checksum in an event of type {kind}")
+            raise corrupt(self._writer.file, self._at, f"wrong checksum in an event of type {kind}")
         self.events_seen = True
         if kind in (events.HEARTBEAT, events.HEARTBEAT_V2):
             pass  # its arrival is all it says
@@ -236,7 +237,7 @@ class Ingest:
             self._format_description(event, log_pos)
         else:
             if (log_pos - len(event) ^ self._at) & _LOW32:
-                raise self._gap(self._at, kind, log_pos - len(event))
+                raise gap(self._writer.file, self._at, kind, log_pos - len(event))
             self._structural(kind, flags, event)
 
     def _structural(self, kind: int, flags: int, event: memoryview) -> None:
@@ -276,11 +277,11 @@ class Ingest:
     def _transaction_begins(self, at: int, last: int, event: memoryview) -> None:
         self._settle(at, last)
         if at != self._transaction_end:
-            raise _corrupt(self._writer.file, at, "a transaction starts inside another")
+            raise corrupt(self._writer.file, at, "a transaction starts inside another")
         try:
             key, gno, length, committed = events.read_gtid(event, 0)
         except events.EventSyntaxError as error:
-            raise _corrupt(self._writer.file, at, str(error)) from error
+            raise corrupt(self._writer.file, at, str(error)) from error
         self._transaction_end = at + length
         self._pending = (key, gno, committed)
 
@@ -294,7 +295,7 @@ class Ingest:
         key, gno, committed = self._pending
         self._pending = None
         if at > self._transaction_end:
-            raise _corrupt(self._writer.file, at, "an event crosses the end of its transaction")
+            raise corrupt(self._writer.file, at, "an event crosses the end of its transaction")
         self._boundary, self._boundary_last = at, last
         self.last_commit_unix = committed / 1e6
         self.transactions += 1
@@ -326,7 +327,7 @@ class Ingest:
 
     def _format_description(self, event: memoryview, log_pos: int) -> None:
         if log_pos != len(events.MAGIC) + len(event):
-            raise self._gap(self._at, events.FORMAT_DESCRIPTION, log_pos - len(event))
+            raise gap(self._writer.file, self._at, events.FORMAT_DESCRIPTION, log_pos - len(event))
         self._out += (memoryview(events.MAGIC), event)
         self._last = len(events.MAGIC)
         self._at = self._boundary = log_pos
@@ -338,7 +339,7 @@ class Ingest:
         try:
             missing = events.read_previous_gtids(event).subtract(self._writer.end())
         except GtidSyntaxError as error:
-            raise _corrupt(self._writer.file, self._at, error.message) from error
+            raise corrupt(self._writer.file, self._at, error.message) from error
         if missing:
             raise StreamStopped(
                 StopCode.GAP,
@@ -349,26 +350,10 @@ class Ingest:
 
     def _check_overlap(self, event: memoryview) -> None:
         if event != self._overlap:
-            raise self._other_history()
+            raise differs(self._writer.file, self._at)
         self._overlap = b""
         self._last = self._at
         self._at += len(event)
-
-    def _other_history(self) -> StreamStopped:
-        return StreamStopped(
-            StopCode.HISTORY_RESET,
-            f"the source's {self._writer.file} differs from the journal's at offset {self._at}",
-            hint=NEW_HISTORY_HINT,
-            evidence={"file": self._writer.file, "offset": str(self._at)},
-        )
-
-    def _gap(self, at: int, kind: int, start: int) -> StreamStopped:
-        return StreamStopped(
-            StopCode.GAP,
-            f"the journal's {self._writer.file} ends at {at} but the source sent an event of type {kind} that "
-            f"starts at {start & _LOW32} (low 32 bits)",
-            hint=NEW_HISTORY_HINT,
-        )
 
     # ---- large events
 
@@ -376,13 +361,13 @@ class Ingest:
         """Start streaming the event at the buffer's head; True when the loop goes on."""
         header = events.read_header(self._raw, self._pos + 4 + self._head)
         if header.size < events.EVENT_BYTES_MIN:
-            raise _corrupt(self._writer.file, self._at, f"an event of {header.size} bytes")
+            raise corrupt(self._writer.file, self._at, f"an event of {header.size} bytes")
         if self._overlap and header.size != len(self._overlap):
-            raise self._other_history()
+            raise differs(self._writer.file, self._at)
         if self._overlap or header.kind in events.STRUCTURAL:
             return self._grow(header.size + self._head)
         if (header.log_pos - header.size ^ self._at) & _LOW32:
-            raise self._gap(self._at, header.kind, header.log_pos - header.size)
+            raise gap(self._writer.file, self._at, header.kind, header.log_pos - header.size)
         self._allow(header.kind, header.flags)
         self._write()
         if self._head > 1 and self._raw[self._pos + 6]:
@@ -391,7 +376,7 @@ class Ingest:
         try:
             self._large = LargeEvent(kind=header.kind, size=header.size, packet_bytes=length, head_bytes=self._head)
         except LargeEventError as error:
-            raise _corrupt(self._writer.file, self._at, str(error)) from error
+            raise corrupt(self._writer.file, self._at, str(error)) from error
         self._continue_large(self._large)
         return self._large is None
 
@@ -399,19 +384,19 @@ class Ingest:
         try:
             self._pos = large.take(self._view, self._pos, self._end, self._append)
         except LargeEventError as error:
-            raise _corrupt(self._writer.file, self._at, str(error)) from error
+            raise corrupt(self._writer.file, self._at, str(error)) from error
         if not large.complete:
             return
         self._large = None
         if not large.sound:
-            raise _corrupt(self._writer.file, self._at, f"wrong checksum in an event of type {large.kind}")
+            raise corrupt(self._writer.file, self._at, f"wrong checksum in an event of type {large.kind}")
         self._last = self._at
         self._at += large.size
 
     def _grow(self, payload: int) -> bool:
         """Make room for a large event that must be read as a whole; they are rare and bounded."""
         if payload >= wire.PACKET_BYTES_MAX:
-            raise _corrupt(self._writer.file, self._at, f"an event of {payload} bytes that must be read as a whole")
+            raise corrupt(self._writer.file, self._at, f"an event of {payload} bytes that must be read as a whole")
         self._write()
         left = bytes(self._view[self._pos : self._end])
         self._raw = bytearray(payload + 2 * BUFFER_BYTES)
@@ -419,30 +404,3 @@ class Ingest:
         self._view[: len(left)] = left
         self._pos, self._end = 0, len(left)
         return False
-
-
-class SourceSaid(Exception):
-    """The source ended the dump with an error packet."""
-
-    def __init__(self, number: int, message: str) -> None:
-        super().__init__(f"error {number}: {message}")
-        self.number = number
-        self.message = message
-
-
-def checksum_off() -> StreamStopped:
-    return StreamStopped(
-        StopCode.CHECKSUM_OFF,
-        "the source writes its binary log without checksums",
-        hint="SET PERSIST binlog_checksum = 'CRC32' on the source; the stream goes on by itself.",
-    )
-
-
-def _corrupt(file: str, at: int, why: str) -> StreamStopped:
-    return StreamStopped(
-        StopCode.CORRUPT_EVENT,
-        f"the stream is damaged at {file}:{at}: {why}",
-        hint="If it comes again after a new connection, check the source's binary log with mysqlbinlog "
-        "--verify-binlog-checksum.",
-        evidence={"file": file, "offset": str(at)},
-    )

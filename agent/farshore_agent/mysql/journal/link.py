@@ -21,7 +21,8 @@ from farshore_agent.mysql.journal import events, wire
 from farshore_agent.mysql.journal.config import JournalConfig, Source, TlsMode
 from farshore_agent.mysql.journal.errors import NEW_HISTORY_HINT, StopCode, StreamStopped
 from farshore_agent.mysql.journal.gtid import GtidSet
-from farshore_agent.mysql.journal.ingest import SYNC_BYTES_MAX, Ingest, SourceSaid, checksum_off
+from farshore_agent.mysql.journal.ingest import SYNC_BYTES_MAX, Ingest
+from farshore_agent.mysql.journal.wirefaults import SourceSaid, checksum_off
 
 CONNECT_SECONDS: Final = 10.0
 QUERY_SECONDS: Final = 30.0

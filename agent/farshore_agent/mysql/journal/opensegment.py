@@ -85,6 +85,7 @@ class OpenSegment:
         if self.writer is not None and not self.doubtful:
             self.writer.close()
         self._waker.close()
+        self._positions.close()
 
 
 def segment_open(record: SegmentRecord) -> Permanent:

@@ -99,14 +99,14 @@ class JournalReader:
         segments = self.journal.catalogue().segments
         if published is None or published.segment not in segments:
             return []
-        found = []
+        found: list[Place] = []
         for segment in segments:
-            for file in self.journal.files(segment):
-                found.append(Place(segment=segment, file=file))
-                if segment == published.segment and file == published.file:
-                    return found
-            if segment == published.segment:
-                return found
+            places = [Place(segment=segment, file=file) for file in self.journal.files(segment)]
+            if segment != published.segment:
+                found += places
+                continue
+            here = Place(segment=segment, file=published.file)
+            return found + places[: places.index(here) + 1 if here in places else 0]
         return found
 
     def after(self, place: Place) -> Place | None:

@@ -84,6 +84,9 @@ class Receiver:
         except Corrupt as damage:
             self._stop(reason_of(damage, self._config.directory))
             return
+        except BaseException:
+            self._segment.close()
+            raise
         if record is None and self._detached:  # that was said of a stream that is sealed now
             self._journal.set_detached(False)
             self._detached = False

@@ -28,10 +28,11 @@ from farshore_agent.mysql.journal.history import (
     overlap,
     unlogged,
 )
-from farshore_agent.mysql.journal.ingest import Ingest, checksum_off
+from farshore_agent.mysql.journal.ingest import Ingest
 from farshore_agent.mysql.journal.link import SourceFacts, SourceLink
 from farshore_agent.mysql.journal.opensegment import OpenSegment
 from farshore_agent.mysql.journal.store import SegmentWriter
+from farshore_agent.mysql.journal.wirefaults import checksum_off
 
 CAUGHT_UP_SECONDS: Final = 0.5
 """A catch-up shorter than this leaves so little that following may begin."""
