@@ -142,6 +142,8 @@ class Loop:
         view = visit.op
         if view is not None:
             view = self._placed(visit, journal.held(view, reason, self._explained(visit, reason), visit.answer))
+            if visit.problem is not None and visit.problem.code == reason:
+                view = operations.waiting(view, reason, f"{visit.problem.message}; {visit.problem.hint}")
         self._ledger.commit(visit, view)
         if again_seconds is None:
             again_seconds = IDLE_SECONDS if view is None else OPEN_SECONDS

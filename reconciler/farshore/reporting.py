@@ -12,6 +12,7 @@ from farshore.plan import Policy
 from farshore.report import Told, report
 from farshore.store import Change, Guard, Put, keys
 from farshore.store.records import Records, put
+from farshore_schema.status import PairStatus
 
 BATCH: Final = 25  # reports in one transaction: four guards each, and a transaction has at most 128
 
@@ -50,10 +51,12 @@ class Reporter:
             return None
         if self._told.get(pair) == told:
             return waiting[0] if waiting else None
-        before = self._records.status(pair)
-        fresh = report(told, before=before.value if before else None, now=now, policy=policy)
+        item = self._records.store.get(keys.status(pair))
+        # Parsed afresh and not kept: it is read only when something changed, and ten thousand of them are 200 MB.
+        before = PairStatus.model_validate_json(item.value) if item is not None else None
+        fresh = report(told, before=before, now=now, policy=policy)
         self._told[pair] = told
-        return None if before is not None and before.value == fresh else put(keys.status(pair), fresh)
+        return None if before == fresh else put(keys.status(pair), fresh)
 
     def put_off(self, pair: str, change: Put, guards: tuple[Guard, ...]) -> None:
         """Let a report wait for others; `guards` are what it was decided on."""

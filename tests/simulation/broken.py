@@ -12,7 +12,7 @@ FAKE: Final = "agent/farshore_agent/engines/fake.py"
 GAPS: Final = "reconciler/farshore/gaps.py"
 VISIT: Final = "reconciler/farshore/visit.py"
 CLOSING: Final = "reconciler/farshore/admission/closing.py"
-SIMULATE: Final = ("simulate --seeds 60",)
+SIMULATE: Final = ("simulate --seeds 60 --stop",)
 
 # Passages that several mutations, or long lines, name.
 STEADY_FENCE: Final = "is_up(standby) and standby.writable and not is_untouched"

@@ -361,6 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=1000, help="how many, from --first on")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, help="only this one")
+    parser.add_argument("--stop", action="store_true", help="at the first seed that fails")
     parser.add_argument("--show", action="store_true", help="print what happens")
     asked = parser.parse_args(arguments)
     quiet()
@@ -375,6 +376,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for line in run.wrong[1:]:
                 print("   ", line)
             print(f"    again: python -m tests.simulation.simulate --seed {seed} --show", flush=True)
+            if asked.stop:
+                break
     taken = time.monotonic() - began
     played = f"{len(seeds)} seeds, {events} events, {decisions} decisions ({moved} moves), {taken:.0f} s"
     print(f"{played}: {failed or 'none'} failed")

@@ -1,4 +1,4 @@
-"""Moving the active side: `switchover` and `abort`, and following an operation to its end."""
+"""Changing roles: `switchover`, `reprotect` and `abort`, and following an operation to its end."""
 
 from typing import Annotated, Any
 
@@ -17,6 +17,7 @@ Pair = Annotated[str, typer.Argument(help="Name of the pair.")]
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
     app.command("switchover")(switchover)
+    app.command("reprotect")(reprotect)
     app.command("abort")(abort)
 
 
@@ -42,8 +43,8 @@ def switchover(
     printer.line(
         f"{pair}: planned switchover {role['active_site']} -> {target}; measured lag {duration(lag)}; loses nothing."
     )
-    if not yes and typer.prompt("Type the pair's name to go on") != pair:
-        raise Refused("invalid_request", "the name did not match; nothing was changed", hint="run it again")
+    if not yes:
+        _confirm(pair)
     body = {"verb": "switchover", "to_site": target, "if_epoch": role["epoch"], "reason": reason}
     operation = api.call("POST", f"/v1/pairs/{pair}/operations", body=body)
     ended = operation if no_wait else follow(pair, operation["id"], quiet=as_json)
@@ -51,6 +52,43 @@ def switchover(
         printer.value(ended)
     elif not no_wait:
         printer.line(f"{pair}: {target} is active now.")
+
+
+def reprotect(
+    pair: Pair,
+    yes: bool = typer.Option(False, "--yes", help="Do not ask for the pair's name."),
+    reason: str = typer.Option("", "--reason", help="Kept in the audit trail."),
+    no_wait: bool = typer.Option(False, "--no-wait", help="Return on acceptance."),
+    as_json: bool = Output,
+) -> None:
+    """Let the standby follow again: from where it is, or by a full copy that overwrites it. The consent for that copy.
+
+    Example: farshore reprotect orders --reason "tokyo is back"
+    """
+    view = api.call("GET", f"/v1/pairs/{pair}")
+    role = view["status"].get("role")
+    if role is None:
+        raise Refused("not_possible_now", f"{pair} has no active side yet", hint=f"`farshore status {pair}`")
+    target = role["standby_site"]
+    printer = out(as_json)
+    printer.line(
+        f"{pair}: {target} follows {role['active_site']} again. Where it cannot go on from what it holds, everything "
+        f"at {target} is overwritten by a full copy."
+    )
+    if not yes:
+        _confirm(pair)
+    body = {"verb": "reprotect", "to_site": target, "if_epoch": role["epoch"], "reason": reason}
+    operation = api.call("POST", f"/v1/pairs/{pair}/operations", body=body)
+    ended = operation if no_wait else follow(pair, operation["id"], quiet=as_json)
+    if as_json:
+        printer.value(ended)
+    elif not no_wait:
+        printer.line(f"{pair}: {target} follows now.")
+
+
+def _confirm(pair: str) -> None:
+    if typer.prompt("Type the pair's name to go on") != pair:
+        raise Refused("invalid_request", "the name did not match; nothing was changed", hint="run it again")
 
 
 def abort(pair: Pair, reason: str = typer.Option("", "--reason"), as_json: bool = Output) -> None:

@@ -84,6 +84,10 @@ def test_a_server_of_another_pair_is_never_touched(world: World) -> None:
     assert world.agents.sent == []
     assert world.role() is None
     assert any(each.code == "server_in_other_pair" and "invoices" in each.message for each in world.status().findings)
+    operation = world.operation()
+    assert operation is not None
+    assert operation.waiting_for == "server_in_other_pair"
+    assert "invoices" in operation.waiting_hint
 
 
 def test_both_endpoints_leading_to_one_server_is_noticed(world: World) -> None:
