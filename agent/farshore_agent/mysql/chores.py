@@ -47,7 +47,7 @@ class Chores:
 
     def _run(self) -> None:
         mark_at = login_at = time.monotonic()
-        while not self._over.wait(TICK_SECONDS):
+        while True:
             now = time.monotonic()
             if now >= login_at:
                 ready = self._log_in()
@@ -56,6 +56,8 @@ class Chores:
                 with contextlib.suppress(FarshoreError):
                     self._mark()
                 mark_at = time.monotonic() + MARK_SECONDS
+            if self._over.wait(TICK_SECONDS):
+                return
 
     def _log_in(self) -> bool:
         """Log in afresh with every credential this gateway uses; the other side's is what `peer_ready` says."""

@@ -131,7 +131,10 @@ def _join(ground: Ground, epoch: int, own: ServerFacts, listen_host: str) -> Str
     followed = before is not None and before.joined and before.source_uuid == there.server
     if extra and not (followed and extra == of_server(extra, own.server)):
         raise _diverged(ground, own, there)
-    note = _known(ground, epoch, there.server) or _fresh(epoch, own.executed.subtract(extra), there, listen_host)
+    note = _known(ground, epoch, there.server)
+    if note is None or not ground.journal.has_begun(note):
+        # What `prepare` asked of a standby, an open source could not prove: without a segment it is asked afresh.
+        note = _fresh(epoch, own.executed.subtract(extra), there, listen_host)
     ground.notes.save_stream(note)
     return note
 

@@ -152,6 +152,13 @@ class Journal:
         with _translated():
             return len(self._records())
 
+    def has_begun(self, note: StreamNote) -> bool:
+        """Return whether the stream has a segment: from then on its start is what the journal says, not the note."""
+        with _translated():
+            return any(
+                (each.epoch, each.from_uuid) == (note.epoch, note.source_uuid.lower()) for each in self._records()
+            )
+
     def keep_password(self) -> None:
         """Hand a rotated secret to the receiver, which reads it at every dial. Does nothing before the first stream."""
         if (self.directory / "format.json").exists():

@@ -6,7 +6,7 @@ from typing import Final
 from farshore.admission.desk import site_of
 from farshore.plan import explain
 from farshore.store.records import PairRecord, PairRecords, RoleRecord
-from farshore_schema.errors import Conflict, FarshoreError, Refused
+from farshore_schema.errors import Conflict, FarshoreError, Refused, Transient
 from farshore_schema.roles import peer
 from farshore_schema.status import OperationView, Owner
 
@@ -15,6 +15,9 @@ _CODES: Final[Mapping[str, str]] = {
     "active_unreachable": "site_unreachable",
     "standby_unreachable": "site_unreachable",
 }
+
+# An agent that was just started answers these by itself: how long until then.
+_SETTLES_SECONDS: Final[Mapping[str, float]] = {"peer_unknown": 1.0}
 
 
 def current(now: PairRecords) -> dict[str, object]:
@@ -113,6 +116,9 @@ def not_possible(code: str, spec: PairRecord, role: RoleRecord | None, *, field:
         active=site_of(spec.document, active),
         standby=site_of(spec.document, peer(active)),
     )
-    error = Refused(_CODES.get(code, "not_possible_now"), reason.sentence, hint=reason.go_on, field=field)
+    settles, shown = _SETTLES_SECONDS.get(code), _CODES.get(code, "not_possible_now")
+    error: FarshoreError = Refused(shown, reason.sentence, hint=reason.go_on, field=field)
+    if settles is not None:
+        error = Transient(shown, reason.sentence, hint=reason.go_on, field=field, retry_seconds=settles)
     error.current = {"why_not": code}
     return error

@@ -34,6 +34,7 @@ SIDE: Final[dict[str, Side]] = {"tokyo": "a", "osaka": "b"}
 SIZE: Final = LoadSize(clients=4, rate_per_second=150, answer_seconds=5)
 PROTECTED_SECONDS: Final = 90.0
 SETTLED_SECONDS: Final = 60.0
+REQUESTS_MAX: Final = 10
 OWN_SCHEMA: Final = "farshore."
 ROWS: Final = 2000
 """Rows before the seed: enough to be copied, few enough to be compared often."""
@@ -139,7 +140,19 @@ class Rig:
     def request(self, to: str) -> str:
         """Ask for a switchover; return the operation's id."""
         body = {"verb": "switchover", "to_site": to}
-        return str(self.farshore.answer("POST", f"/v1/pairs/{PAIR}/operations", json=body)["id"])
+        answered = self.insisted(lambda: self.farshore.api("POST", f"/v1/pairs/{PAIR}/operations", json=body))
+        assert answered.is_success, answered.text
+        return str(answered.json()["id"])
+
+    def insisted(self, request: Callable[[], httpx.Response]) -> httpx.Response:
+        """Make a request, again where the refusal says that it settles by itself; return the last answer."""
+        answered = request()
+        for _ in range(REQUESTS_MAX):
+            if answered.is_success or not answered.json()["error"]["retry_seconds"]:
+                break
+            time.sleep(answered.json()["error"]["retry_seconds"])
+            answered = request()
+        return answered
 
     def operation(self, id: str, *, wait_seconds: float = 0, after_step: int | None = None) -> Plain:
         """Return an operation; with `wait_seconds`, once it ended or went beyond the step."""
