@@ -142,6 +142,17 @@ def serves_primary(record: Record) -> bool:
     return record.enrolled and record.promoted_epoch == record.epoch > record.fenced_epoch
 
 
+def awaits_opening(record: Record) -> bool:
+    """Return whether a role change is under way that may open this side within moments: it drains, or is promoted.
+
+    A hint for role probes, which then keep the question open for a moment instead of saying no; it decides nothing.
+    """
+    if not record.enrolled or record.base != "complete":
+        return False
+    drains = record.epoch > max(record.stream_epoch, record.fenced_epoch) and record.stream_epoch > 0
+    return drains or serves_primary(record)
+
+
 def names_server(consent: Consent | None, *, side: Side, server: str, epoch: int) -> bool:
     """Return whether the consent permits overwriting exactly this server now; an unknown server is never named (R9)."""
     return (

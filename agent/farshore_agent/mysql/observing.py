@@ -31,7 +31,7 @@ HEARD_SECONDS: Final = 3.0
 
 _OWN_SQL: Final = (
     "SELECT @@GLOBAL.server_uuid, @@GLOBAL.version, @@GLOBAL.gtid_executed, @@GLOBAL.sync_binlog,"
-    " @@GLOBAL.innodb_flush_log_at_trx_commit, @@GLOBAL.log_replica_updates"
+    f" @@GLOBAL.innodb_flush_log_at_trx_commit, @@GLOBAL.log_replica_updates, {persisted.SWITCHES_COLUMNS}"
 )
 
 
@@ -228,16 +228,16 @@ def lag_seconds(receiver: ReceiverState, status: channel.Status, behind: int) ->
 
 
 def _own(session: Session) -> _Own:
-    server, version, executed, sync_binlog, flush, logs_updates = session.row(_OWN_SQL)
+    server, version, executed, sync_binlog, flush, logs_updates, *switches = session.row(_OWN_SQL)
     status = channel.status(session)
     return _Own(
         server=str(server).lower(),
         version=str(version),
         executed=GtidSet.parse(str(executed)),
-        switches=persisted.switches(session),
+        switches=persisted.switches_of(switches),
         durability=durability.seen(int(sync_binlog), int(flush), logs_updates=bool(logs_updates)),
         channel=status,
-        applier_error=None if status is None else channel.applier_error(session),
+        applier_error=None if status is None or status.applier == "ON" else channel.applier_error(session),
     )
 
 

@@ -11,8 +11,8 @@ persisted together, with the same value. This module knows no roles and no pairs
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from farshore_agent.mysql.connections import READ_ONLY, Rejected, Session
 from farshore_schema.errors import Permanent
@@ -57,8 +57,8 @@ class Switches(NamedTuple):
         )
 
 
-SWITCHES_SQL: Final = (
-    "SELECT @@GLOBAL.super_read_only OR @@GLOBAL.innodb_read_only, @@GLOBAL.read_only, @@GLOBAL.offline_mode,"
+SWITCHES_COLUMNS: Final = (
+    "@@GLOBAL.super_read_only OR @@GLOBAL.innodb_read_only, @@GLOBAL.read_only, @@GLOBAL.offline_mode,"
     " @@GLOBAL.event_scheduler, @@GLOBAL.persisted_globals_load, @@GLOBAL.performance_schema,"
     " (SELECT GROUP_CONCAT(VARIABLE_NAME, '=', VARIABLE_VALUE) FROM performance_schema.persisted_variables"
     " WHERE VARIABLE_NAME IN ('super_read_only', 'read_only', 'event_scheduler'))"
@@ -67,7 +67,12 @@ SWITCHES_SQL: Final = (
 
 def switches(session: Session) -> Switches:
     """Read them all in one statement."""
-    closed, read_only, offline, scheduler, loads, shows, persisted = session.row(SWITCHES_SQL)
+    return switches_of(session.row(f"SELECT {SWITCHES_COLUMNS}"))
+
+
+def switches_of(row: Sequence[Any]) -> Switches:
+    """Return what `SWITCHES_COLUMNS` gave."""
+    closed, read_only, offline, scheduler, loads, shows, persisted = row
     pairs = (item.partition("=") for item in str(persisted or "").split(",") if item)
     return Switches(
         super_read_only=bool(closed),

@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple
 import structlog
 
 from farshore_agent import durable
-from farshore_agent.admission import serves_primary
+from farshore_agent.admission import awaits_opening, serves_primary
 from farshore_agent.engines.probing import CheckFactory, WritableCheck
 from farshore_agent.probes.control import ProbeSpec
 from farshore_agent.records import parse_record, read_record
@@ -27,6 +27,10 @@ SEEN_SECONDS: Final = 1.0  # an older sight of the database is none
 PATIENCE_SECONDS: Final = 0.3
 """A question waits so long for the database; a sight younger than `SEEN_SECONDS` is used then. Proxies ask often and
 give up soon."""
+HOLD_SECONDS: Final = 0.4
+"""While this side is about to be opened, a question for the active side is kept open so long: clients then wait for the
+opening only, and not for the next question of their proxy as well. One that gives up sooner has seen a no."""
+HOLD_TICK_SECONDS: Final = 0.005
 KEEP_SECONDS: Final = 5.0  # a connection nobody asked through is used so often, so that it stays open
 
 Verb = Literal["primary", "standby"]
@@ -74,8 +78,10 @@ class ProbedSide:
         self._closed = False
 
     async def answer(self, verb: Verb) -> Answer:
-        """Return the answer; never raises and never takes longer than `PATIENCE_SECONDS`."""
+        """Return the answer; never raises, and takes at most `PATIENCE_SECONDS` beyond `HOLD_SECONDS`."""
         answer = await self._answer(verb)
+        if verb == "primary" and answer.status != 200:
+            answer = await self._held(answer)
         if self._said.get(verb) != answer.status:
             self._said[verb] = answer.status
             _log.info(
@@ -100,7 +106,21 @@ class ProbedSide:
             self._threads.submit(self._check.close)
             self._check = None
 
-    async def _answer(self, verb: Verb) -> Answer:
+    async def _held(self, answer: Answer) -> Answer:
+        """Ask again and again while this side is about to be opened; return the last answer."""
+        for _ in range(round(HOLD_SECONDS / HOLD_TICK_SECONDS)):
+            if answer.status == 200 or not self._opens_soon():
+                break
+            await asyncio.sleep(HOLD_TICK_SECONDS)
+            answer = await self._answer("primary", fresh_seconds=HOLD_TICK_SECONDS)
+        return answer
+
+    def _opens_soon(self) -> bool:
+        """Whether a role change is under way here; a database that does not answer is not about to be opened."""
+        promoted = serves_primary(self._record)
+        return awaits_opening(self._record) and not (promoted and self._sight.writable is None)
+
+    async def _answer(self, verb: Verb, *, fresh_seconds: float = FRESH_SECONDS) -> Answer:
         try:
             record = self._read()
         except FarshoreError as error:
@@ -108,7 +128,7 @@ class ProbedSide:
         refusal = _not_by_record(record, verb, self.spec.site)
         if refusal:
             return Answer(503, refusal)
-        if self._clock() - self._sight.at > FRESH_SECONDS:
+        if self._clock() - self._sight.at > fresh_seconds:
             await self._look()
         sight = self._sight
         if self._clock() - sight.at > SEEN_SECONDS:

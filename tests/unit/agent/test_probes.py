@@ -130,6 +130,54 @@ async def test_a_noted_fence_flips_the_very_next_answer(probe: Probe) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_question_is_held_while_this_side_is_about_to_be_opened(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked while it drains, the probe answers 200 once the side is promoted and writable, within that one question."""
+    monkeypatch.setattr(answers, "HOLD_SECONDS", 10.0)
+    monkeypatch.setattr(answers, "HOLD_TICK_SECONDS", 0.001)
+    probe.keeper.save(STANDBY._replace(epoch=4))  # a drain in epoch 4 was admitted
+    probe.database.state = False
+    asked = asyncio.ensure_future(probe.primary())
+    await asyncio.sleep(0.05)
+    assert not asked.done()
+    probe.keeper.save(STANDBY._replace(epoch=4, promoted_epoch=4, stream_epoch=0))
+    probe.clock.now += 0.05
+    await asyncio.sleep(0.05)
+    assert not asked.done()  # promoted, and not yet open
+    probe.database.state = True
+    probe.clock.now += 0.05
+    assert (await asyncio.wait_for(asked, 5)).status == 200
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_held_where_nothing_is_about_to_be_opened(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A standby, a fenced side, an active one whose database is down, and a drain taken back: no at once."""
+    monkeypatch.setattr(answers, "HOLD_SECONDS", 1e6)
+    for record, state in (
+        (STANDBY, False),
+        (STANDBY._replace(epoch=4, stream_epoch=4), False),
+        (STANDBY._replace(epoch=4, base="incomplete"), False),
+        (ACTIVE._replace(epoch=4, fenced_epoch=4), False),
+        (ACTIVE, Transient("unreachable", "down")),
+    ):
+        probe.keeper.save(record)
+        probe.database.state = state
+        assert (await asyncio.wait_for(probe.primary(), 5)).status == 503
+
+
+@pytest.mark.asyncio
+async def test_a_held_question_ends(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drain that takes long is a no, said before the proxy gives up."""
+    monkeypatch.setattr(answers, "HOLD_SECONDS", 0.05)
+    probe.keeper.save(STANDBY._replace(epoch=4))
+    probe.database.state = False
+    assert (await asyncio.wait_for(probe.primary(), 5)).status == 503
+
+
+@pytest.mark.asyncio
 async def test_a_damaged_record_answers_503_and_says_so(probe: Probe) -> None:
     """A record that cannot be trusted is no yes."""
     probe.keeper.save(ACTIVE._replace(receipt=Receipt("b", 2, "p")))
