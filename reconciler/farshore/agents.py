@@ -45,6 +45,9 @@ LISTEN_SECONDS: Final = 0.01  # of listening to all sockets, before everything e
 REDIAL_SECONDS: Final = 1.0
 MISMATCH_REDIAL_SECONDS: Final = 60.0  # a wrong version does not mend in a second
 UPGRADE_HINT: Final = "bring farshore and farshore-agent to releases at most one apart, the reconciler first"
+REVOKED_SECONDS: Final = 30.0
+"""A revoked agent is sent away when it serves nothing any more, and after so long at the latest: what it served then
+is enrolled afresh at its next agent."""
 STALE_MARGIN_SECONDS: Final = 0.05  # look again just after a report has become unknown, not just before
 
 _log = structlog.get_logger(__name__)
@@ -66,6 +69,7 @@ class Identity(NamedTuple):
     agent: str
     sites: frozenset[str] = frozenset()  # of an enrolled agent; the embedded one serves what is left
     embedded: bool = False
+    credential: str = ""  # hash of the credential
 
 
 class AgentSessions:
@@ -164,7 +168,8 @@ class AgentSessions:
                 await wire.close()
 
     def check(self) -> None:
-        """Look for sessions that went silent; called about once a second."""
+        """Look for sessions that went silent, and for revoked agents; called about once a second."""
+        self._send_away()
         for each in self._seats.live():
             silent = self._sightings.silent_seconds(each.number)
             mute = self._sightings.now() - each.heard
@@ -174,6 +179,20 @@ class AgentSessions:
             elif not each.missed and silent > STALE_SECONDS:
                 each.missed = True
                 self._wake_late(self._sightings.of(each.number), silent)
+
+    def _send_away(self) -> None:
+        now = self._sightings.now()
+        for each in self._seats.revoked():
+            if each.revoked_at is None:
+                each.revoked_at = now
+                self._look_again(each.sites)
+            if not self._seats.serves_any(each) or now - each.revoked_at > REVOKED_SECONDS:
+                error = Permanent(
+                    "unauthenticated",
+                    "this agent's credential was revoked",
+                    hint="enrol it again: farshore agents enrol --site SITE",
+                )
+                each.end(error.body(), retry_seconds=MISMATCH_REDIAL_SECONDS)
 
     async def _greet(self, wire: Wire, identity: Identity) -> Conversation:
         try:
@@ -192,7 +211,11 @@ class AgentSessions:
             )
         self._check_sites(hello, identity)
         conversation = Conversation(
-            self._sightings.opened(), agent=identity.agent, embedded=identity.embedded, due=self._directory.assignment
+            self._sightings.opened(),
+            agent=identity.agent,
+            embedded=identity.embedded,
+            credential=identity.credential,
+            due=self._directory.assignment,
         )
         conversation.sites, conversation.heard = frozenset(hello.sites), self._sightings.now()
         conversation.version, conversation.probe_ports = hello.agent_version, dict(hello.probe_ports)
@@ -249,7 +272,7 @@ class AgentSessions:
     def _welcome(self, conversation: Conversation) -> None:
         sites = conversation.sites
         if conversation.embedded:
-            sites = self._directory.sites() - self._directory.enrolled()
+            sites = self._directory.sites() - self._directory.enrolled().keys()
             conversation.sites = sites
         conversation.say(Welcome(protocol=PROTOCOL, sites=tuple(sorted(sites))))
 

@@ -42,13 +42,17 @@ class Wire(Protocol):
 class Conversation:
     """Everything the reconciler still has to say to one agent."""
 
-    def __init__(self, number: int, *, agent: str, embedded: bool, due: Callable[[Seat], Assign | None]) -> None:
-        self.number, self.agent, self.embedded = number, agent, embedded
+    def __init__(
+        self, number: int, *, agent: str, embedded: bool, credential: str, due: Callable[[Seat], Assign | None]
+    ) -> None:
+        """`credential` is the hash of what it authenticated with."""
+        self.number, self.agent, self.embedded, self.credential = number, agent, embedded, credential
         self.sites: frozenset[str] = frozenset()
         self.version = ""  # of the agent, as its hello said
         self.probe_ports: Mapping[str, int] = {}  # site -> port of its role probe
         self.open = True
         self.heard = 0.0  # clock seconds of the newest message, whatever it said
+        self.revoked_at: float | None = None  # when its credential was seen to be revoked
         self.missed = False  # its silence was noticed, and is not noticed again
         self._due = due
         self._assignments: dict[Seat, Unassign | None] = {}  # None: ask `due` for the newest assignment

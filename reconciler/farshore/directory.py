@@ -1,9 +1,11 @@
 """What the agent sessions need to know of the declarations, answered from the store."""
 
+from collections.abc import Mapping
+
 from farshore.sightings import Seat
 from farshore.store import Delete, keys
+from farshore.store.records import AgentRecord, Records, put
 from farshore.store.records import Record as StoredRecord
-from farshore.store.records import Records, put
 from farshore_schema.messages import Assign
 from farshore_schema.roles import Record
 
@@ -21,7 +23,7 @@ class StoreDirectory:
         self._records = records
         self._handovers: set[str] | None = None  # keys
         self._sites: frozenset[str] | None = None
-        self._enrolled: frozenset[str] | None = None
+        self._enrolled: dict[str, str] | None = None
 
     def sites(self) -> frozenset[str]:
         """Return every declared site."""
@@ -29,10 +31,13 @@ class StoreDirectory:
             self._sites = self._names(keys.SITES)
         return self._sites
 
-    def enrolled(self) -> frozenset[str]:
-        """Return the sites that have an enrolled agent, whether it is connected or not."""
+    def enrolled(self) -> Mapping[str, str]:
+        """Return the sites that have an enrolled agent, connected or not, with the hash of its credential."""
         if self._enrolled is None:
-            self._enrolled = self._names(keys.AGENTS)
+            found = [
+                self._records.parsed(item, AgentRecord).value for item in self._records.store.list(keys.AGENTS).items
+            ]
+            self._enrolled = {agent.site: agent.token_hash for agent in found}
         return self._enrolled
 
     def forget(self) -> None:

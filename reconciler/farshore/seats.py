@@ -4,7 +4,7 @@ A side changes hands only while no operation of its pair is open and only with i
 that is away is replaced by nobody. This module knows conversations and assignments, and neither waits nor parses.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from farshore.conversation import Conversation
@@ -22,8 +22,8 @@ class Directory(Protocol):
         """Return every declared site."""
         ...
 
-    def enrolled(self) -> frozenset[str]:
-        """Return the sites that have an enrolled agent, whether it is connected or not."""
+    def enrolled(self) -> Mapping[str, str]:
+        """Return the sites that have an enrolled agent, connected or not, with the hash of its credential."""
         ...
 
     def assignment(self, seat: Seat) -> Assign | None:
@@ -59,6 +59,7 @@ class Seats:
     def __init__(self, sightings: Sightings, directory: Directory) -> None:
         self._sightings, self._directory = sightings, directory
         self._by_site: dict[str, Conversation] = {}  # enrolled agents
+        self._retired: list[Conversation] = []  # revoked ones, whose sides have not changed hands yet
         self._served: dict[Seat, _Served] = {}
         self._standings: dict[str, Standing] = {}  # of every pair that was visited
         self.embedded: Conversation | None = None
@@ -76,12 +77,28 @@ class Seats:
         """Forget an agent; return the sides it served. Idempotent."""
         if self.embedded is conversation:
             self.embedded = None
-        for site in [site for site, each in self._by_site.items() if each is conversation]:
-            del self._by_site[site]
+        self._free_sites(conversation)
+        self._retired = [each for each in self._retired if each is not conversation]
         lost = [seat for seat, served in self._served.items() if served.by is conversation]
         for seat in lost:
             del self._served[seat]
         return lost
+
+    def revoked(self) -> list[Conversation]:
+        """Return the enrolled agents whose credential counts for no site any more; their sites are free for others."""
+        valid = self._directory.enrolled()
+        gone = [
+            each
+            for each in self.live()
+            if not each.embedded and each.credential not in (valid.get(site) for site in each.sites)
+        ]
+        for each in gone:
+            self._retire(each)
+        return gone
+
+    def serves_any(self, conversation: Conversation) -> bool:
+        """Return whether an agent still serves a side."""
+        return any(served.by is conversation for served in self._served.values())
 
     def rivals(self, sites: Iterable[str], *, embedded: bool) -> list[Conversation]:
         """Return the agents that serve what a newcomer wants to serve."""
@@ -91,13 +108,24 @@ class Seats:
 
     def live(self) -> list[Conversation]:
         """Return every open conversation, in the order of their numbers."""
-        found = {*self._by_site.values()} | ({self.embedded} if self.embedded is not None else set())
+        found = {*self._by_site.values(), *self._retired}
+        if self.embedded is not None:
+            found.add(self.embedded)
         return sorted((each for each in found if each.open), key=lambda each: each.number)
 
     def of_site(self, site: str) -> Conversation | None:
         """Return the live agent that should serve a site now."""
         found = self._by_site.get(site) if site in self._directory.enrolled() else self.embedded
         return found if found is not None and found.open else None
+
+    def _retire(self, conversation: Conversation) -> None:
+        self._free_sites(conversation)
+        if conversation not in self._retired:
+            self._retired.append(conversation)
+
+    def _free_sites(self, conversation: Conversation) -> None:
+        for site in [site for site, each in self._by_site.items() if each is conversation]:
+            del self._by_site[site]
 
     # ---- sides
 

@@ -84,4 +84,4 @@ def agent_identity(given: Services, socket: WebSocket) -> Identity | None:
     found = tokens.find(given.desk.records, credential)
     if found is None or found.role != "agent":
         return None
-    return Identity(found.note or found.id, sites=frozenset(found.sites))
+    return Identity(found.note or found.id, sites=frozenset(found.sites), credential=tokens.hashed(credential))

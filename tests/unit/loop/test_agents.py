@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from farshore.agents import DEAD_SECONDS, AgentSessions, Identity
+from farshore.agents import DEAD_SECONDS, REVOKED_SECONDS, AgentSessions, Identity
 from farshore.conversation import COMMANDS_MAX
 from farshore.directory import StoreDirectory
 from farshore.sessions import Standing
 from farshore.sightings import UNHEARD_SECONDS, Sightings
-from farshore.store import keys
+from farshore.store import Delete, keys
 from farshore.store.memory import MemoryStore
 from farshore.store.records import AgentRecord, PairRecord, Records, SiteRecord, put
 from farshore_schema.documents import Site
@@ -39,7 +39,7 @@ from tests.unit.loop.world import PAIR, HandClock, document
 
 PATIENCE_SECONDS = 5.0
 EMBEDDED = Identity("embedded", embedded=True)
-TOKYO = Identity("agent-tokyo", frozenset({"tokyo"}))
+TOKYO = Identity("agent-tokyo", frozenset({"tokyo"}), credential="0")
 
 
 class Closed(Exception):
@@ -157,9 +157,14 @@ class Room:
         standing = Standing(PAIR, "tokyo", "osaka", spec.value.incarnation, spec.value.generation, None, 0, False)
         self.sessions.settle(standing._replace(**changes))
 
-    def enrol(self, site: str) -> None:
-        record = AgentRecord(agent=f"agent-{site}", site=site, token_hash="0", enrolled=self.clock.now())
+    def enrol(self, site: str, credential: str = "0") -> None:
+        record = AgentRecord(agent=f"agent-{site}", site=site, token_hash=credential, enrolled=self.clock.now())
         self.store.txn([], [put(keys.agent(site), record)])
+        self.directory.forget()
+        self.sessions.sites_changed()
+
+    def revoke(self, site: str) -> None:
+        self.store.txn([], [Delete(keys.agent(site))])
         self.directory.forget()
         self.sessions.sites_changed()
 
@@ -294,6 +299,69 @@ async def test_a_second_live_agent_for_a_site_is_refused_and_a_silent_one_replac
     assert room.sessions.serves("tokyo")
     await third.hang_up()
     await first.hang_up()
+
+
+@runs
+async def test_a_revoked_agent_hands_its_side_over_and_is_sent_away(room: Room) -> None:
+    """A socket does not outlive its credential: the side goes back with its record, then the agent is sent away."""
+    room.enrol("tokyo")
+    embedded, agent = await room.embedded(), Agent(room.sessions, TOKYO)
+    agent.hello("tokyo")
+    await settle()
+    room.visit()
+    agent.report("a", enrolled=True, epoch=4, token=9, fenced_epoch=4, base="complete")
+    assert kinds(await agent.hear_all()) == ["Welcome", "Assign a"]
+    await embedded.hear_all()
+    room.revoke("tokyo")
+    room.sessions.check()
+    await settle()
+    room.sessions.check()
+    heard = await agent.hear_all()
+    assert kinds(heard) == ["Goodbye"], "what waited is not said to it any more"
+    assert isinstance(heard[0], Goodbye)
+    assert heard[0].error.code == "unauthenticated"
+    (welcome, assigned) = await embedded.hear_all()
+    assert isinstance(welcome, Welcome)
+    assert isinstance(assigned, Assign)
+    assert assigned.record == Record(token=9, epoch=4, fenced_epoch=4, base="complete", enrolled=True)
+    assert agent.wire.closed.is_set()
+    await embedded.hang_up()
+
+
+@runs
+async def test_a_revoked_agent_that_cannot_hand_over_is_sent_away_all_the_same(room: Room) -> None:
+    """Nobody takes its side, and revoked means revoked: it serves a moment longer, and no command after that."""
+    room.enrol("tokyo")
+    agent = Agent(room.sessions, TOKYO)
+    agent.hello("tokyo")
+    await settle()
+    room.visit()
+    room.revoke("tokyo")
+    room.sessions.check()
+    assert kinds(await agent.hear_all()) == ["Welcome", "Assign a"]
+    assert not agent.wire.closed.is_set()
+    for _ in range(int(REVOKED_SECONDS) + 2):
+        room.clock.seconds += 1
+        agent.alive()
+        await settle()
+        room.sessions.check()
+    assert kinds(await agent.hear_all()) == ["Goodbye"]
+    assert not room.sessions.send(command("a"))
+
+
+@runs
+async def test_the_successor_of_a_revoked_agent_is_let_in_at_once(room: Room) -> None:
+    """A site that is enrolled anew belongs to the newcomer, though the former agent's socket is still open."""
+    room.enrol("tokyo")
+    former = Agent(room.sessions, TOKYO)
+    former.hello("tokyo")
+    await settle()
+    room.enrol("tokyo", credential="1")
+    room.sessions.check()
+    newcomer = Agent(room.sessions, TOKYO._replace(credential="1"))
+    newcomer.hello("tokyo")
+    assert isinstance(await newcomer.hear(), Welcome)
+    await newcomer.hang_up()
 
 
 @runs
