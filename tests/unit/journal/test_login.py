@@ -15,7 +15,8 @@ import pymysql
 import pytest
 
 from farshore_agent.mysql.journal.catalogue import JournalDirectory
-from farshore_agent.mysql.journal.credentials import Credentials, ensure_credentials, server_key_file
+from farshore_agent.mysql.journal.certificates import ensure_credentials
+from farshore_agent.mysql.journal.credentials import Credentials, server_key_file
 from farshore_agent.mysql.journal.login import (
     Account,
     LoginRefused,

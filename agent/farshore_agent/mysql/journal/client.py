@@ -16,8 +16,9 @@ from typing import Any
 
 from farshore_agent.mysql.journal import launch
 from farshore_agent.mysql.journal.catalogue import JournalDirectory, SegmentRecord
+from farshore_agent.mysql.journal.certificates import ensure_credentials
 from farshore_agent.mysql.journal.config import JournalConfig, Retention, Source, Tls, TlsMode, encode, encode_listening
-from farshore_agent.mysql.journal.credentials import Credentials, credentials_of, ensure_credentials
+from farshore_agent.mysql.journal.credentials import Credentials, credentials_of
 from farshore_agent.mysql.journal.disk import PRIVATE_FILE
 from farshore_agent.mysql.journal.errors import Corrupt, Permanent, StopCode, StopReason
 from farshore_agent.mysql.journal.launch import RECEIVER, SERVER, RolePaths
