@@ -1,4 +1,4 @@
-"""The journal server's own account and certificate: where they lie, used by the standby's channel, known to nobody else.
+"""Where the journal server's own account and certificate lie: for the standby's channel, and known to nobody else.
 
     DIR/secrets/server.password    0600
     DIR/secrets/ca.pem             hand this to the standby for SOURCE_SSL_CA
