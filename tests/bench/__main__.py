@@ -1,10 +1,12 @@
-"""Run the benchmarks, each in a process of its own: `python -m tests.bench [NAME ...]`."""
+"""Run the benchmarks, each in a process of its own, and write docs/results: `python -m tests.bench [NAME ...]`."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.bench.publish import publish
 
 HERE = Path(__file__).parent
 BENCH_SECONDS = 3600
@@ -23,6 +25,7 @@ def main(wanted: list[str]) -> int:
         done = subprocess.run([sys.executable, "-m", f"tests.bench.{found[name]}"], timeout=BENCH_SECONDS, check=False)
         if done.returncode:
             failed.append(name)
+    publish()
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
