@@ -4,14 +4,12 @@ Pure: facts in, conditions out. A fact that nobody reports is Unknown, and Unkno
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from farshore.plan.view import Seen, is_fenced, is_open, is_untouched
+from farshore.told import Told
 from farshore_schema.roles import SIDES, Role, peer
 from farshore_schema.status import Condition, ConditionType, Tri
-
-if TYPE_CHECKING:
-    from farshore.report import Told
 
 SUPPORTED_SERIES: Final = ("9.7",)  # server series that the tests run on (R2)
 
@@ -23,7 +21,7 @@ class _Truth(NamedTuple):
 
 
 def conditions(
-    told: "Told", role: Role | None, seen: Seen, before: Sequence[Condition], now: str
+    told: Told, role: Role | None, seen: Seen, before: Sequence[Condition], now: str
 ) -> tuple[Condition, ...]:
     """Return every condition; one whose status did not change keeps its `since`."""
     truths: dict[ConditionType, _Truth] = {
@@ -48,12 +46,12 @@ def conditions(
     )
 
 
-def _unheard(told: "Told") -> str:
+def _unheard(told: Told) -> str:
     """Return the sites without a fresh report, as words; "" when both are heard."""
     return " and ".join(told.spec.site_of(side) for side in SIDES if told.side(side) is None)
 
 
-def _protected(told: "Told", role: Role | None, seen: Seen) -> _Truth:
+def _protected(told: Told, role: Role | None, seen: Seen) -> _Truth:
     if role is None:
         return _Truth("False", "not_decided", "the pair has no active site yet")
     if _unheard(told):
@@ -71,7 +69,7 @@ def _protected(told: "Told", role: Role | None, seen: Seen) -> _Truth:
     return _Truth("False", told.waiting or "not_following", f"{standby} does not follow {active}")
 
 
-def _peer_ready(told: "Told") -> _Truth:
+def _peer_ready(told: Told) -> _Truth:
     ready = {side: report.peer_ready for side in SIDES if (report := told.side(side)) is not None}
     refused = [told.spec.site_of(side) for side, value in ready.items() if value is False]
     if refused:
@@ -83,7 +81,7 @@ def _peer_ready(told: "Told") -> _Truth:
     return _Truth("True", "logged_in", "both gateways log in at both sites")
 
 
-def _config_in_sync(told: "Told") -> _Truth:
+def _config_in_sync(told: Told) -> _Truth:
     waiting = [told.spec.site_of(side) for side, each in zip(SIDES, told.in_sync, strict=True) if each is False]
     missing = [told.spec.site_of(side) for side, each in zip(SIDES, told.in_sync, strict=True) if each is None]
     if waiting:
@@ -93,7 +91,7 @@ def _config_in_sync(told: "Told") -> _Truth:
     return _Truth("True", "assigned", f"both agents have generation {told.spec.generation}")
 
 
-def _version_supported(told: "Told") -> _Truth:
+def _version_supported(told: Told) -> _Truth:
     versions = {side: report.server_version for side in SIDES if (report := told.side(side)) is not None}
     known = {side: version for side, version in versions.items() if version}
     foreign = [
@@ -108,7 +106,7 @@ def _version_supported(told: "Told") -> _Truth:
     return _Truth("True", "tested", f"both servers are of a tested series ({', '.join(SUPPORTED_SERIES)})")
 
 
-def _fence_holds(told: "Told", role: Role | None, seen: Seen) -> _Truth:
+def _fence_holds(told: Told, role: Role | None, seen: Seen) -> _Truth:
     if role is None:
         return _Truth("Unknown", "not_decided", "the pair has no active site yet")
     side = peer(role.active)

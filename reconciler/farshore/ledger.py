@@ -10,13 +10,13 @@ from typing import Final
 
 from farshore import journal, operations
 from farshore.clock import Clock
-from farshore.report import Told, rpo_class, without_measurements
 from farshore.reporting import Reporter
 from farshore.sessions import Sessions
 from farshore.sightings import UNHEARD_SECONDS
 from farshore.snapshot import Snapshot
 from farshore.store import Change, Delete, Guard, Item, Txn, keys
 from farshore.store.records import Records, RoleRecord, put
+from farshore.told import Told, rpo_class, without_measurements
 from farshore.visit import Visit
 from farshore_schema.roles import SIDES
 from farshore_schema.status import OperationView

@@ -4,87 +4,27 @@ Numbers that only inform (lag, backlog, seed progress) are not part of the store
 `overlay` lays the present ones over it when it is read. Unknown facts are reported as Unknown.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from farshore.conditions import conditions
 from farshore.orders import Answer
 from farshore.plan import Policy, Reason, explain, why_not
-from farshore.plan.view import Seen, is_following, is_open
-from farshore.store.records import PairRecord, RoleRecord
+from farshore.plan.view import Seen, is_open
+from farshore.store.records import PairRecord
+from farshore.told import Told
 from farshore_schema.errors import ErrorBody
-from farshore_schema.observed import Finding, PairObserved, SideReport
+from farshore_schema.observed import Finding, PairObserved
 from farshore_schema.roles import Operation, Role, Side, Verb, peer
 from farshore_schema.status import (
     AllowedOperation,
-    OperationView,
     PairStatus,
     Phase,
     ReplicationStatus,
     RoleStatus,
-    RpoClass,
 )
 
-CATCHING_UP_SECONDS: Final = 60.0  # a standby further behind than this is catching up, whatever it once was
 FINDINGS_MAX: Final = 50
 VERBS: Final[tuple[Verb, ...]] = ("switchover", "failover", "reprotect", "remove")
-
-
-class Told(NamedTuple):
-    """Everything that a report is made of, but for the moment and what was reported before.
-
-    Two equal values make equal reports; numbers that change by themselves are left out on purpose.
-    """
-
-    spec: PairRecord
-    role: RoleRecord | None
-    operation: OperationView | None  # the open one, or the one that ends now
-    a: SideReport | None  # without its measurements
-    b: SideReport | None
-    rpo_class: RpoClass
-    waiting: str  # reason code of what the plan waits for, "" when it does not
-    failing: Answer | None = None  # the step that is tried on and on
-    problem: Finding | None = None  # why the loop holds everything
-    in_sync: tuple[bool | None, bool | None] = (
-        None,
-        None,
-    )  # does the agent have the present declaration; None: no agent
-
-    def side(self, side: Side) -> SideReport | None:
-        """Return one side's report."""
-        return self.a if side == "a" else self.b
-
-    def seen(self) -> Seen:
-        """Return the deciding facts of both sides."""
-        return {"a": self.a.facts() if self.a else None, "b": self.b.facts() if self.b else None}
-
-
-def without_measurements(report: SideReport | None) -> SideReport | None:
-    """Return the part of a report that does not change by itself."""
-    if report is None:
-        return None
-    return report.model_copy(update={"position": "", "seed": None, "stream": _NO_STREAM})
-
-
-_NO_STREAM = SideReport().stream
-
-
-def rpo_class(role: Role | None, op: Operation | None, observed: PairObserved) -> RpoClass:
-    """Return how well the standby follows by what was measured, never by what is configured (I4).
-
-    Never above `catching_up` before the copy is complete and its first tail applied (R10).
-    """
-    if role is None:
-        return "none"
-    standby = observed.b if role.active == "a" else observed.a
-    if standby is None:
-        return "none"
-    if standby.seeding or standby.base == "incomplete":
-        return "seeding"
-    if not is_following(standby.facts(), role):
-        return "none"
-    lag = standby.stream.lag_seconds
-    behind = op is not None and op.verb in ("protect", "reprotect")
-    return "catching_up" if behind or (lag is not None and lag > CATCHING_UP_SECONDS) else "async"
 
 
 def report(told: Told, *, before: PairStatus | None, now: str, policy: Policy) -> PairStatus:

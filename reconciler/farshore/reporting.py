@@ -9,9 +9,10 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from farshore.plan import Policy
-from farshore.report import Told, report
+from farshore.report import report
 from farshore.store import Change, Guard, Put, keys
 from farshore.store.records import Records, put
+from farshore.told import Told
 from farshore_schema.status import PairStatus
 
 BATCH: Final = 25  # reports in one transaction: four guards each, and a transaction has at most 128
