@@ -76,10 +76,14 @@ def still_holds(record: Record, order: Order) -> Refused | None:
         return _promotable(record, step)
     if step.name == "seed":
         return _seedable(record, order)
+    if step.name == "prove":
+        return _provable(record, step)
     if step.name in STANDBY_STEPS and record.promoted_epoch > record.fenced_epoch:
         return Refused("wrong_role", "this side was opened and was not fenced since; it follows nobody")
     if step.name == "stream" and record.base != "complete":
         return Refused("wrong_role", "this side holds no complete copy to follow from")
+    if step.name == "stream" and not _names(step, None if step.side is None else peer(step.side)):
+        return Refused("evidence_missing", "the consent names another side or epoch than this stream's source")
     if step.name == "drain" and not _is_of_peer(step.receipt, step):
         return Refused("evidence_missing", "a drain needs the receipt of the other side's fence")
     return None
@@ -89,8 +93,8 @@ def before(record: Record, order: Order) -> Record:
     """Return the record that must be durable before the first effect of an admitted order."""
     step = order.step
     seen = record._replace(token=max(record.token, order.token))
-    if step.name == "prepare":
-        return seen  # promises nothing: this side stays the active one, so its epoch must not move yet
+    if step.name in ("prepare", "prove"):
+        return seen  # promises nothing: this side stays what it is, so its epoch must not move yet
     if step.name == "enrol":
         # An existing record knows more than the enrolment: it keeps its epochs.
         return seen if record.enrolled else seen._replace(enrolled=True, epoch=max(record.epoch, step.epoch))
@@ -184,9 +188,29 @@ def _promotable(record: Record, step: Step) -> Refused | None:
         return Refused("wrong_role", "this side holds an incomplete copy")
     if step.evidence is None:
         return Refused("evidence_missing", "a promotion needs evidence that the other side cannot commit")
+    if not _names(step, step.side):
+        return Refused("evidence_missing", "the consent names another side or epoch than this promotion's")
     if step.evidence in RECEIPTS_NEEDED and not _is_of_peer(step.receipt, step):
         return Refused("evidence_missing", "a promotion after a fence needs the receipt of that fence")
     return None
+
+
+def _provable(record: Record, step: Step) -> Refused | None:
+    """Refuse to prove what the durable record contradicts: which side is asked says which part of it is meant."""
+    consent = step.consent
+    if consent is None or consent.epoch != step.epoch:
+        return Refused("evidence_missing", "a proof needs the consent that names the new server in this epoch")
+    opened = record.promoted_epoch > record.fenced_epoch
+    if opened != (consent.side == step.side):
+        return Refused("wrong_role", "the consent names another active side than this side's record")
+    if not opened and record.base != "complete":
+        return Refused("wrong_role", "this side holds no complete copy that could follow")
+    return None
+
+
+def _names(step: Step, side: Side | None) -> bool:
+    """Return whether a consent, where there is one, is for this side in this step's epoch."""
+    return step.consent is None or (step.consent.side, step.consent.epoch) == (side, step.epoch)
 
 
 def _seedable(record: Record, order: Order) -> Refused | None:

@@ -45,12 +45,16 @@ class Moves(Protocol):
         """Copy the other side here."""
         ...
 
-    def stream(self, epoch: int) -> None:
+    def stream(self, epoch: int, consent: Consent | None) -> None:
         """Follow the other side."""
         ...
 
     def prepare(self, epoch: int) -> None:
         """Attach the reverse receiver ahead."""
+        ...
+
+    def prove(self, consent: Consent) -> None:
+        """Look whether the replaced server can be rebound; change nothing."""
         ...
 
     def fence(self, epoch: int) -> str:
@@ -65,7 +69,14 @@ class Moves(Protocol):
         """Stop receiving."""
         ...
 
-    def promote(self, epoch: int, evidence: Evidence, receipt: Receipt | None, still: Callable[[], None]) -> None:
+    def promote(
+        self,
+        epoch: int,
+        evidence: Evidence,
+        receipt: Receipt | None,
+        still: Callable[[], None],
+        consent: Consent | None,
+    ) -> None:
         """Open this side for writes."""
         ...
 
@@ -182,15 +193,17 @@ class CommandRunner:
         if step.name == "fence":
             return Effect(Receipt(self._side, step.epoch, self._moves.fence(step.epoch)))
         if step.name == "promote" and step.evidence is not None:
-            self._moves.promote(step.epoch, step.evidence, step.receipt, lambda: self._check(order))
+            self._moves.promote(step.epoch, step.evidence, step.receipt, lambda: self._check(order), step.consent)
         elif step.name == "drain" and step.receipt is not None:
             self._moves.drain(step.receipt)
         elif step.name == "seed":
             self._moves.seed(step.epoch, step.consent, lambda: self._first_write(order))
         elif step.name == "stream":
-            self._moves.stream(step.epoch)
+            self._moves.stream(step.epoch, step.consent)
         elif step.name == "prepare":
             self._moves.prepare(step.epoch)
+        elif step.name == "prove" and step.consent is not None:
+            self._moves.prove(step.consent)
         elif step.name == "stop_acks":
             self._moves.stop_acks(step.epoch)
         elif step.name == "cleanup":

@@ -110,7 +110,7 @@ def decode(raw: bytes, path: Path) -> dict[str, object]:
         raise Permanent(
             "newer_format",
             f"{path} has format {version!r}; this release knows {FORMAT}",
-            hint="install the newer release of farshore again; nothing was changed",
+            hint="install the newer release of Farshore again; nothing was changed",
         )
     content = outer.get("content")
     if not isinstance(content, dict) or outer.get("check") != _checksum(content):

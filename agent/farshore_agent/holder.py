@@ -14,7 +14,7 @@ import structlog
 from farshore_agent.engines import Capabilities, Engine, SeedCall, Seen
 from farshore_schema.errors import FarshoreError, Transient
 from farshore_schema.observed import Finding
-from farshore_schema.roles import Evidence, Receipt
+from farshore_schema.roles import Consent, Evidence, Receipt
 
 _log = structlog.get_logger(__name__)
 
@@ -37,11 +37,15 @@ class BrokenEngine:
         """Raise the reason."""
         raise self._error
 
-    def stream(self, epoch: int) -> None:
+    def stream(self, epoch: int, consent: Consent | None = None) -> None:
         """Raise the reason."""
         raise self._error
 
     def prepare(self, epoch: int) -> None:
+        """Raise the reason."""
+        raise self._error
+
+    def prove(self, consent: Consent) -> None:
         """Raise the reason."""
         raise self._error
 
@@ -57,7 +61,14 @@ class BrokenEngine:
         """Raise the reason."""
         raise self._error
 
-    def promote(self, epoch: int, evidence: Evidence, receipt: Receipt | None, still_holds: Callable[[], None]) -> None:
+    def promote(
+        self,
+        epoch: int,
+        evidence: Evidence,
+        receipt: Receipt | None,
+        still_holds: Callable[[], None],
+        consent: Consent | None = None,
+    ) -> None:
         """Raise the reason."""
         raise self._error
 

@@ -174,7 +174,7 @@ class Lane:
         record = self.record()
         if not follows(record):
             return False
-        self._moves.stream(record.stream_epoch)
+        self._moves.stream(record.stream_epoch, None)
         return True
 
     def _enqueue_own(self, name: str, act: Callable[[], bool]) -> None:
@@ -295,6 +295,8 @@ class Lane:
             work = replace(work, draining=None, drained=step.receipt if done else work.drained)
         elif job.name == "prepare" and step is not None and done:
             work = replace(work, prepared_epoch=step.epoch)
+        elif job.name == "prove" and job.order is not None and done:
+            work = replace(work, proved_for=job.order.operation)
         elif job.name in ("promote", "cleanup") and done:
             work = replace(Work(), seed=work.seed)
         self._work = work

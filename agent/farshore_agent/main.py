@@ -86,7 +86,7 @@ def enrol(
     code: Annotated[
         str | None,
         typer.Option(
-            help="One-time code of `farshore agents enrol`; better typed at the prompt or piped than given here."
+            help="One-time code of `farshore agents enrol --site SITE`; better typed at the prompt or piped than given."
         ),
     ] = None,
     name: Annotated[str, typer.Option(help="Name of this agent.")] = socket.gethostname(),

@@ -28,15 +28,20 @@ class BoundMoves:
         with self._holder.engine() as engine:
             engine.seed(call)
 
-    def stream(self, epoch: int) -> None:
+    def stream(self, epoch: int, consent: Consent | None) -> None:
         """Follow the other side."""
         with self._holder.engine() as engine:
-            engine.stream(epoch)
+            engine.stream(epoch, consent)
 
     def prepare(self, epoch: int) -> None:
         """Attach the reverse receiver ahead."""
         with self._holder.engine() as engine:
             engine.prepare(epoch)
+
+    def prove(self, consent: Consent) -> None:
+        """Look whether the replaced server can be rebound."""
+        with self._holder.engine() as engine:
+            engine.prove(consent)
 
     def fence(self, epoch: int) -> str:
         """Make this side unable to commit."""
@@ -53,10 +58,17 @@ class BoundMoves:
         with self._holder.engine() as engine:
             engine.stop_acks(epoch)
 
-    def promote(self, epoch: int, evidence: Evidence, receipt: Receipt | None, still: Callable[[], None]) -> None:
+    def promote(
+        self,
+        epoch: int,
+        evidence: Evidence,
+        receipt: Receipt | None,
+        still: Callable[[], None],
+        consent: Consent | None,
+    ) -> None:
         """Open this side for writes."""
         with self._holder.engine() as engine:
-            engine.promote(epoch, evidence, receipt, still)
+            engine.promote(epoch, evidence, receipt, still, consent)
 
     def cleanup(self) -> None:
         """End protection here."""

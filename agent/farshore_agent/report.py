@@ -21,6 +21,7 @@ class Work:
     draining: Receipt | None = None
     drained: Receipt | None = None
     prepared_epoch: int = 0
+    proved_for: str = ""
     violation: Finding | None = None  # the fence was found broken, and no fence was ordered since (R13)
 
 
@@ -43,6 +44,7 @@ def assemble(record: Record, seen: Seen, work: Work) -> SideReport:
         applying=seen.applying,
         stream_epoch=record.stream_epoch,
         prepared_epoch=work.prepared_epoch,
+        proved_for=work.proved_for,
         drained=work.drained,
         draining=work.draining,
         seeding=work.seeding,

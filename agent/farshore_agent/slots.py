@@ -194,7 +194,7 @@ def _content(raw: bytes, slot_bytes: int, path: Path) -> Content | None:
         raise Permanent(
             "newer_format",
             f"{path} has format {int(words[1])}; this release knows {FORMAT}",
-            hint="install the newer release of farshore again; nothing was changed",
+            hint="install the newer release of Farshore again; nothing was changed",
         )
     if len(words) != 5 or not (words[2].isdigit() and words[3].isdigit()):
         return None

@@ -17,7 +17,7 @@ from farshore_schema.errors import ErrorBody, FarshoreError, Permanent, from_bod
 from farshore_schema.quantities import Duration, seconds
 from farshore_schema.status import Owner, PlanResult
 from pulumi_farshore import changes, client
-from pulumi_farshore.reporting import describe, failed, say
+from pulumi_farshore.reporting import describe, failed, say, warn
 
 KIND = "MySQLPair"
 INITIAL_EPOCH = 2  # what the store decides first for every pair
@@ -35,7 +35,7 @@ def check(olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
     """Normalise and validate, then ask the reconciler for a dry run; an absent reconciler is only a warning."""
     checked = changes.check(MySQLPair, news)
     failures = list(checked.failures) + _wrong_options(changes.options(news))
-    if not failures and checked.document is not None:
+    if not failures and checked.document is not None and not _is_settled(checked.document, olds):
         failures += _dry_run(checked.document, olds, news)
     inputs = checked.inputs | changes.options(news) | hidden(news)
     return CheckResult(inputs, [CheckFailure(f.field, f.reason) for f in failures])
@@ -56,6 +56,18 @@ def _wrong_options(news: Mapping[str, Any]) -> list[changes.Failure]:
     return wrong
 
 
+def _is_settled(document: dict[str, Any], olds: Mapping[str, Any]) -> bool:
+    """Whether a dry run has nothing to say: nothing changes, and the site that is declared active is."""
+    if not olds or changes.changed_fields(olds, document):
+        return False
+    try:
+        known = client.active_sites()
+    except FarshoreError:
+        return False  # the dry run says why
+    active = known.get(document["name"])
+    return active is not None and document.get("primary_site") in (None, active)
+
+
 def _dry_run(document: dict[str, Any], olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[changes.Failure]:
     name = document["name"]
     try:
@@ -64,18 +76,18 @@ def _dry_run(document: dict[str, Any], olds: Mapping[str, Any], news: Mapping[st
     except FarshoreError as error:
         if error.code in ("reconciler_unreachable", "unauthenticated"):
             # In a disaster code must still preview; `up` will insist.
-            say(f"warning: {KIND} {name}: not checked against the reconciler: {describe(error)}")
+            warn(KIND, name, f"not checked against the reconciler: {describe(error)}")
             return []
         return [changes.Failure(error.field or "name", describe(error))]
     for warning in plan.warnings:
-        say(f"warning: {KIND} {name}: {warning}")
+        warn(KIND, name, warning)
     if plan.role_change and not plan.failures:
         say(_switchover_line(name, plan))
     # A site that this very program declares may not exist yet; the pair is made after it.
     coming = set(news.get("program_sites") or ())
     awaited = {f"{end}.site" for end in ("site_a", "site_b") if document[end]["site"] in coming}
     judged = [f for f in plan.failures if not (f.code == "unknown_site" and f.field in awaited)]
-    return [changes.Failure(f.field or "name", f.message + (f"\n  next: {f.hint}" if f.hint else "")) for f in judged]
+    return [changes.Failure(f.field or "name", describe(f)) for f in judged]
 
 
 def _switchover_line(name: str, plan: PlanResult) -> str:
@@ -204,8 +216,9 @@ def outputs(view: Mapping[str, Any], props: Mapping[str, Any]) -> dict[str, Any]
 
 
 def hidden(props: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the constructor added for the provider alone."""
-    return {"owner": props.get("owner"), "program_sites": props.get("program_sites")}
+    """Return what the constructor added for the provider alone and must last. `program_sites` is read by `check` only:
+    kept, it would be in the state once for each pair."""
+    return {"owner": props.get("owner")}
 
 
 # ---- read, delete

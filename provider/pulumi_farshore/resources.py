@@ -118,9 +118,11 @@ class MySQLPair(Resource, module="farshore", name="MySQLPair"):
         `wait_for` makes the first `up` wait (at most `wait_timeout`, 10m) instead of returning on acceptance.
         Destroying ends protection and keeps both databases; it is refused while failed over unless `force_destroy`.
         """
-        props: dict[str, Any] = {
+        said = {
             key: value for key, value in locals().items() if key not in ("self", "resource_name", "opts", "__class__")
         }
+        # Every key becomes an output of its own, which costs a program of a thousand pairs seconds.
+        props: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
         props["name"] = name or resource_name
         # Who declares a pair is not the user's to write: two stacks that name one pair must be told apart.
         props["owner"] = dict(zip(("organization", "project", "stack"), _this_stack(), strict=True))
@@ -130,11 +132,8 @@ class MySQLPair(Resource, module="farshore", name="MySQLPair"):
         named = [end.get("site") for end in (site_a, site_b) if isinstance(end, Mapping)]
         after = [sites[name] for name in named if isinstance(name, str) and name in sites]
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=after))
-        props |= {
-            "active_site": None,
-            "role_epoch": None,
-            "incarnation": None,
-        }  # outputs need their keys from the start
+        # Outputs need their keys from the start.
+        props |= {"primary_site": primary_site, "active_site": None, "role_epoch": None, "incarnation": None}
         super().__init__(MySQLPairProvider(), resource_name, props, opts)
 
 

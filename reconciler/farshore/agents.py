@@ -44,7 +44,7 @@ DEAD_SECONDS: Final = 15.0  # a session that is not `alive` for so long is close
 LISTEN_SECONDS: Final = 0.01  # of listening to all sockets, before everything else has its turn
 REDIAL_SECONDS: Final = 1.0
 MISMATCH_REDIAL_SECONDS: Final = 60.0  # a wrong version does not mend in a second
-UPGRADE_HINT: Final = "bring farshore and farshore-agent to releases at most one apart, the reconciler first"
+UPGRADE_HINT: Final = "bring reconciler and agents to releases at most one apart, the reconciler first"
 REVOKED_SECONDS: Final = 30.0
 """A revoked agent is sent away when it serves nothing any more, and after so long at the latest: what it served then
 is enrolled afresh at its next agent."""

@@ -1,7 +1,8 @@
 """Which server stands behind each endpoint, as seen against what the pair is bound to (R1, R3).
 
 A server that was never seen before is claimed for the pair; a server that is not the bound one holds every step that
-would touch it or follow it, until a seed with consent for exactly that server, or `rebind`, makes it the bound one.
+would touch it or follow it, until it is bound: a standby's by a seed with consent for exactly that server, the active
+side's by the decision of a `rebind`.
 """
 
 from typing import Final
@@ -15,7 +16,7 @@ from farshore_schema.errors import FarshoreError, Refused
 from farshore_schema.observed import Finding
 from farshore_schema.roles import SIDES, Side, Step, peer
 
-TOUCHES_NOTHING: Final = frozenset({"enrol", "cleanup"})
+TOUCHES_NOTHING: Final = frozenset({"enrol", "cleanup", "prove"})
 FOLLOWS_PEER: Final = frozenset({"seed", "stream", "prepare"})
 
 
@@ -44,9 +45,12 @@ def replaced(snapshot: Snapshot) -> tuple[Side, ...]:
 
 
 def consented(snapshot: Snapshot, side: Side) -> bool:
-    """Return whether the open operation carries a consent to copy onto the server that is seen there now."""
-    facts = snapshot.seen[side]
-    consent = snapshot.operation.value.consent if snapshot.operation else None
+    """Return whether the open operation carries a consent to copy onto the server that is seen there now.
+
+    That of a `rebind` counts only together with its decision (`with_decision`): before, nothing was proved.
+    """
+    facts, operation = snapshot.seen[side], snapshot.operation.value if snapshot.operation else None
+    consent = operation.consent if operation is not None and operation.verb != "rebind" else None
     return facts is not None and consent is not None and (consent.side, consent.server) == (side, facts.server)
 
 
@@ -54,6 +58,8 @@ def rebound(desk: Desk, snapshot: Snapshot, side: Side) -> tuple[list[Guard], li
     """Return the transaction that binds a side to the consented server and frees the old one. Raises Refused."""
     facts = snapshot.seen[side]
     server, old = facts.server if facts else "", snapshot.servers.of(side)
+    if server == old:
+        return [], []
     problem, guards, changes = claim(desk.records, snapshot.pair, {side: server})
     if problem is not None:
         raise problem
@@ -61,6 +67,13 @@ def rebound(desk: Desk, snapshot: Snapshot, side: Side) -> tuple[list[Guard], li
     if old is not None:
         changes.append(Delete(keys.server(old)))
     return guards, changes
+
+
+def with_decision(desk: Desk, snapshot: Snapshot, step: Step) -> tuple[list[Guard], list[Change]]:
+    """Return what is committed with a decision: a rebound side is bound to its new server. Raises Refused."""
+    if step.role is None or step.role.evidence != "rebound":
+        return [], []
+    return rebound(desk, snapshot, step.role.active)
 
 
 def held(snapshot: Snapshot, step: Step, problem: Finding | None) -> tuple[str, Finding | None]:
@@ -91,10 +104,12 @@ def problem_of(error: FarshoreError, side: Side | None = None) -> Finding:
 
 def _replacement(snapshot: Snapshot, side: Side) -> Refused:
     facts = snapshot.seen[side]
+    role = snapshot.decided()
+    active = role is not None and role.active == side
     return Refused(
         "source_replaced",
         f"server {facts.server if facts else '?'} answers at {snapshot.site(side)}; the pair is bound to "
         f"{snapshot.servers.of(side)}",
-        hint=f"farshore reprotect {snapshot.pair} copies it anew where it is the standby",
+        hint=f"if it was replaced on purpose: farshore {'rebind' if active else 'reprotect'} {snapshot.pair}",
         field=f"site_{side}.host",
     )

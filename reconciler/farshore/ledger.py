@@ -159,6 +159,7 @@ class Ledger:
             waiting=visit.waiting,
             failing=failing,
             problem=visit.problem,
+            servers=snapshot.servers,
             in_sync=(_same(given[0], spec.generation), _same(given[1], spec.generation)),
         )
 

@@ -2,7 +2,8 @@
 
 The plan knows neither clocks nor errors (R25). Here a drain becomes overdue, a preparation is given up so that it never
 blocks a switchover, and a step that fails for good takes a switchover back while that is still possible (R15). After
-the decision, and in every other operation, a failing step is tried on and on and its reason is shown.
+the decision, and in every other operation, a failing step is tried on and on and its reason is shown; only a rebind
+ends with the proof that failed.
 """
 
 from typing import Final
@@ -50,6 +51,9 @@ def limited(step: Step, op: OperationView | None, role: Role | None, answer: Ans
 
     `answer` is how this very step stands at its side, None when it was not sent.
     """
+    failed = answer.error if answer is not None and answer.permanent else None
+    if op is not None and op.verb == "rebind" and step.name in ("prove", "stream") and failed is not None:
+        return Step("finish", outcome="failed", reason=failed.code)
     if op is None or op.verb != "switchover" or operations.is_decided(op, role) or step.side is None:
         return step
     if step.name == "prepare":
@@ -57,8 +61,8 @@ def limited(step: Step, op: OperationView | None, role: Role | None, answer: Ans
         slow = begun is not None and seconds_between(begun.started, now) >= PREPARE_SECONDS
         failing = answer is not None and (answer.permanent or answer.failures >= PREPARE_FAILURES_MAX)
         return Step("record_prepared", reason="given_up") if slow or failing else step
-    if answer is not None and answer.permanent and answer.error is not None:
-        return Step("abort", reason=answer.error.code)
+    if failed is not None:
+        return Step("abort", reason=failed.code)
     return step
 
 

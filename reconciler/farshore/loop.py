@@ -8,7 +8,7 @@ One visit either commits one guarded transaction (every write names the owner's 
 on) or sends one command and then keeps the operation's journal and the report up to date.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -24,7 +24,7 @@ from farshore.plan import Reason, plan
 from farshore.report import explained
 from farshore.sessions import Sessions
 from farshore.snapshot import read
-from farshore.store import keys
+from farshore.store import Change, Guard, keys
 from farshore.store.records import RoleRecord, put
 from farshore.visit import Visit
 from farshore_schema.errors import Permanent
@@ -133,9 +133,14 @@ class Loop:
         visit = visit._replace(answer=answer, problem=problem, waiting=step.reason if step.name == "wait" else "")
         if step.name == "wait":
             return self._rest(visit, step.reason)
-        if step.name in STORE_STEPS:
-            return self._store(visit, step)
-        return self._command(visit, step)
+        if step.name not in STORE_STEPS:
+            return self._command(visit, step)
+        try:
+            binding = bindings.with_decision(self._desk, snapshot, step)
+        except Permanent as error:  # the server became another pair's since it was asked for
+            problem = bindings.problem_of(error)
+            return self._rest(visit._replace(problem=problem, waiting=problem.code), problem.code)
+        return self._store(visit, step, *binding)
 
     def _rest(self, visit: Visit, reason: str, again_seconds: float | None = None) -> float:
         """Send nothing; keep journal and report true."""
@@ -177,8 +182,8 @@ class Loop:
         self._ledger.commit(visit, view)
         return visit.until_deadline(view, again_seconds)
 
-    def _store(self, visit: Visit, step: Step) -> float:
-        """Carry out a step that is one transaction on the store."""
+    def _store(self, visit: Visit, step: Step, guards: Sequence[Guard], changes: Sequence[Change]) -> float:
+        """Carry out a step that is one transaction on the store, together with `changes`."""
         view, answer = visit.op, visit.answer
         _log.info("step stored", pair=visit.pair, step=step.name, reason=step.reason, role=step.role)
         if view is not None and answer is not None:
@@ -190,7 +195,7 @@ class Loop:
             return self._write(visit, view and journal.stored(view, step, visit.now, error=error))
         site = visit.snapshot.site(step.role.active)
         view = view and journal.stored(view, step, visit.now, site=site, error=error)
-        return self._write(visit, view, role=visit.decision(step.role))
+        return self._write(visit, view, role=visit.decision(step.role), guards=guards, changes=changes)
 
     def _finish(self, visit: Visit, view: OperationView, step: Step) -> float:
         """End the operation: its journal becomes history, and a finished removal ends the pair."""
@@ -204,13 +209,21 @@ class Loop:
 
     # ---- small things
 
-    def _write(self, visit: Visit, view: OperationView | None, *, role: RoleRecord | None = None) -> float:
+    def _write(
+        self,
+        visit: Visit,
+        view: OperationView | None,
+        *,
+        role: RoleRecord | None = None,
+        guards: Sequence[Guard] = (),
+        changes: Sequence[Change] = (),
+    ) -> float:
         """Commit a step of the store; the next visit follows at once, on the new truth."""
-        changes = [put(keys.role(visit.pair), role)] if role is not None else []
+        changes = [*changes, put(keys.role(visit.pair), role)] if role is not None else changes
         if view is not None:
             now = role.role() if role is not None else visit.snapshot.decided()
             view = journal.placed(operations.waiting(view, "", ""), now, visit.snapshot.seen)
-        return self._again(self._ledger.commit(visit, view, role=role, changes=changes))
+        return self._again(self._ledger.commit(visit, view, role=role, guards=guards, changes=changes))
 
     @staticmethod
     def _again(is_owner: bool) -> float:

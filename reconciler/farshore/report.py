@@ -24,7 +24,7 @@ from farshore_schema.status import (
 )
 
 FINDINGS_MAX: Final = 50
-VERBS: Final[tuple[Verb, ...]] = ("switchover", "failover", "reprotect", "remove")
+VERBS: Final[tuple[Verb, ...]] = ("switchover", "failover", "reprotect", "rebind", "remove")
 
 
 def report(told: Told, *, before: PairStatus | None, now: str, policy: Policy) -> PairStatus:
@@ -105,12 +105,13 @@ def _allowed(told: Told, role: Role | None, seen: Seen, policy: Policy) -> tuple
     open_operation = None
     if told.operation is not None:
         open_operation = Operation(told.operation.id, told.operation.verb, told.operation.to, told.operation.epoch)
+    active = "" if role is None else told.spec.site_of(role.active)
     target = "" if role is None else told.spec.site_of(peer(role.active))
     allowed = []
     for verb in VERBS:
-        code = why_not(verb, role, open_operation, seen, policy)
+        code = why_not(verb, role, open_operation, seen, policy, told.bound())
         sentence = None if code is None else f"{code}: {explained(told.spec, role, code).sentence}"
-        site = "" if verb == "remove" else target
+        site = {"remove": "", "rebind": active}.get(verb, target)
         allowed.append(AllowedOperation(verb=verb, to_site=site, allowed=code is None, why_not=sentence))
     return tuple(allowed)
 

@@ -3,10 +3,10 @@
 from typing import Final, NamedTuple
 
 from farshore.orders import Answer
-from farshore.plan.view import Seen, is_following
-from farshore.store.records import PairRecord, RoleRecord
+from farshore.plan.view import Bound, Seen, is_following
+from farshore.store.records import PairRecord, RoleRecord, ServersRecord
 from farshore_schema.observed import Finding, PairObserved, SideReport
-from farshore_schema.roles import Operation, Role, Side
+from farshore_schema.roles import SIDES, Operation, Role, Side
 from farshore_schema.status import OperationView, RpoClass
 
 CATCHING_UP_SECONDS: Final = 60.0  # a standby further behind than this is catching up, whatever it once was
@@ -27,6 +27,7 @@ class Told(NamedTuple):
     waiting: str  # reason code of what the plan waits for, "" when it does not
     failing: Answer | None = None  # the step that is tried on and on
     problem: Finding | None = None  # why the loop holds everything
+    servers: ServersRecord = ServersRecord()  # which servers the pair is bound to
     in_sync: tuple[bool | None, bool | None] = (None, None)  # has the agent this declaration; None: no agent
 
     def side(self, side: Side) -> SideReport | None:
@@ -36,6 +37,10 @@ class Told(NamedTuple):
     def seen(self) -> Seen:
         """Return the deciding facts of both sides."""
         return {"a": self.a.facts() if self.a else None, "b": self.b.facts() if self.b else None}
+
+    def bound(self) -> Bound:
+        """Return which server each side is bound to."""
+        return {side: self.servers.of(side) for side in SIDES}
 
 
 def without_measurements(report: SideReport | None) -> SideReport | None:

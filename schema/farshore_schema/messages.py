@@ -173,7 +173,7 @@ class Command(Message):
     incarnation: int
     token: int
     epoch: int
-    step: Literal["enrol", "seed", "stream", "prepare", "fence", "drain", "stop_acks", "promote", "cleanup"]
+    step: Literal["enrol", "seed", "stream", "prepare", "prove", "fence", "drain", "stop_acks", "promote", "cleanup"]
     receipt: Receipt | None = None
     consent: Consent | None = None
     evidence: Evidence | None = None

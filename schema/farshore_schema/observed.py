@@ -82,6 +82,7 @@ class SideReport(Value):
     drained: Receipt | None = None
     draining: Receipt | None = None
     seeded_for: str = ""
+    proved_for: str = ""
     seeding: bool = False
     zero: bool = False
     stopped: str = ""

@@ -10,16 +10,17 @@ from typing import Literal, NamedTuple
 Side = Literal["a", "b"]
 SIDES: tuple[Side, Side] = ("a", "b")
 
-Evidence = Literal["initial", "fenced", "receipt", "acks_stopped", "attested", "aborted", "emergency"]
+Evidence = Literal["initial", "fenced", "receipt", "acks_stopped", "attested", "aborted", "emergency", "rebound"]
 """Why the side that is not active cannot complete a commit.
 
 initial: the pair is new and its standby was never active. fenced: fenced and drained by a switchover. receipt: the
 stored receipt of an earlier fence. acks_stopped: class `zero` with `block`, acknowledgements stopped. attested: a
 named operator vouches. aborted: the target of an aborted operation was never told to promote. emergency: decided on a
-gateway.
+gateway. rebound: the active side's server was replaced and proved to hold all that the standby received; the standby
+stays what it was.
 """
 
-Verb = Literal["protect", "switchover", "failover", "reprotect", "remove"]
+Verb = Literal["protect", "switchover", "failover", "reprotect", "rebind", "remove"]
 
 Db = Literal["up", "down", "unknown"]
 Base = Literal["none", "incomplete", "complete"]
@@ -53,6 +54,10 @@ class Consent(NamedTuple):
 
     Every seed needs one. Without `overwrite` only a target that holds no user data may be written: that is what a
     declaration with `on_existing_data: refuse` gives for the first seed.
+
+    That of a `rebind` names the active side and the server that took its place there: permission to follow it from now
+    on, once it is proved to hold all that the standby received. Its `overwrite` gives the standby up instead: nothing
+    is proved of it, and it follows only after a new copy.
     """
 
     side: Side
@@ -74,15 +79,15 @@ class Role(NamedTuple):
 class Operation(NamedTuple):
     """A request to change roles or to copy data; at most one is open for a pair.
 
-    `epoch` is the epoch it burns with its first fence. `to` is the side that will be active, or for `protect` and
-    `reprotect` the side that will be the standby.
+    `epoch` is the epoch it burns with its first fence. `to` is the side that will be active (that of a `rebind` is it
+    already), or for `protect` and `reprotect` the side that will be the standby.
     """
 
     id: str
     verb: Verb
     to: Side
     epoch: int
-    consent: Consent | None = None  # protect, reprotect: present when the target may be overwritten
+    consent: Consent | None = None  # protect, reprotect: present when the target may be overwritten; rebind: always
     receipt: Receipt | None = None  # the fence of the old active side, once it is in the store
     attested: bool = False  # failover: the operator vouches that the silent side is isolated
     prepared: bool = False  # switchover: the reverse stream was attached ahead, or the attempt is over
@@ -117,6 +122,7 @@ class Facts(NamedTuple):
     enrolled: bool = True  # False: the agent has no record of this side, or ended protection here (R5)
     draining: Receipt | None = None  # the drain under way here, so that it is not asked for again
     seeded_for: str = ""  # operation whose consent is used up here: copied, or following without a copy
+    proved_for: str = ""  # operation (a rebind) for which this gateway proved its part; forgotten with the agent
     peer_ready: bool | None = None  # this gateway logged in at the other side within the last minutes (R6)
 
 
@@ -126,6 +132,7 @@ StepName = Literal[
     "seed",  # command: first full copy, needs consent or an empty target
     "stream",  # command: follow the active side under this epoch
     "prepare",  # command: attach the reverse stream ahead of a switchover
+    "prove",  # command: look whether the replaced server that the consent names can be rebound; changes nothing
     "fence",  # command: make this side durably unable to complete a commit; answers with a Receipt
     "drain",  # command: apply everything up to `receipt.position`
     "stop_acks",  # command: stop receiving and acknowledging
@@ -149,7 +156,7 @@ class Step(NamedTuple):
     epoch: int = 0
     role: Role | None = None
     receipt: Receipt | None = None
-    consent: Consent | None = None
+    consent: Consent | None = None  # seed; prove, promote and stream of a rebind
     evidence: Evidence | None = None  # promote: why the other side cannot commit, checked again at the call
     outcome: Outcome = ""
     reason: str = ""  # wait, finish: stable code of what is awaited or why it ended

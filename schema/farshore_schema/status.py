@@ -164,6 +164,16 @@ class PairView(Value):
     status: PairStatus
 
 
+class PairRole(Value):
+    """Who is active in one pair, and by which declaration."""
+
+    name: str
+    generation: int
+    incarnation: int
+    active_site: str | None  # null: nothing was decided yet
+    epoch: int | None
+
+
 class PairPut(Value):
     """Declare a pair. `if_epoch` and `if_generation` are what the caller last saw."""
 
@@ -189,10 +199,11 @@ class OperationRequest(Value):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    verb: Literal["switchover", "reprotect"]
+    verb: Literal["switchover", "reprotect", "rebind"]
     to_site: Name | None = None
     if_epoch: int | None = None
     reason: Annotated[str, Field(max_length=500)] = ""
+    without_standby: bool = False  # rebind: go on although the standby cannot follow; only a reprotect copies it anew
 
 
 class PlanRequest(Value):

@@ -126,7 +126,8 @@ def measure(name: str, load: Load, amount: float, unit: str) -> None:
             "seconds": {way: [round(each, 3) for each in found] for way, found in seconds.items()},
             "receiver_rss_mb": round(max(peak), 1),
         }
-        report("journal_ingest", ours=ours, peer=peer, unit=unit, detail=detail)
+        row = f"journal_ingest_{name.replace(' ', '_').lower()}_{'tls' if tls else 'plain'}"
+        report(row, ours=ours, peer=peer, unit=unit, detail=detail)
 
 
 def main() -> None:

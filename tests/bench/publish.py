@@ -35,7 +35,10 @@ def _below(value: float) -> Bound:
 
 
 BOUNDS: Final[dict[str, Bound]] = {
-    "journal_ingest": _at_least(0.7),
+    "journal_ingest_8_kb_rows_plain": _at_least(0.7),
+    "journal_ingest_8_kb_rows_tls": _at_least(0.7),
+    "journal_ingest_small_transactions_plain": _at_least(0.7),
+    "journal_ingest_small_transactions_tls": _at_least(0.7),
     "memory_busy_stream": _below(100),
     "memory_idle_stream": _below(60),
     "mysql_apply": _at_least(0.95),

@@ -62,6 +62,10 @@ class Bench(Protocol):
         """Return the server's identity, as a consent names it."""
         ...
 
+    def replace(self, side: Side, *, emptied: bool = False) -> None:
+        """Let another server answer at the side's endpoint: with the same data and history, or with no history."""
+        ...
+
 
 class Seeded:
     """A seed's two ways back, recorded."""
@@ -292,6 +296,75 @@ class EngineSuite:
         assert refused.value.code == "diverged"
         assert "phantom" in bench.rows("a")
         assert "phantom" not in bench.rows("b")
+
+    def test_another_server_is_followed_only_when_a_consent_names_it(self, bench: Bench) -> None:
+        """A server that took the active one's place is neither recorded nor followed by itself, nor under a consent for
+        another one; with the right consent everything goes on from where it was, without a copy (R3)."""
+        protect(bench)
+        assert bench.write("a", "before")
+        bench.settle("b")
+        old = bench.server("a")
+        bench.replace("a")
+        right = consent_for(bench, "a", 4)
+        assert right.server != old
+        for wrong in (None, right._replace(server=old)):
+            with pytest.raises(FarshoreError) as refused:
+                bench.engine("a").promote(4, "rebound", None, nothing_newer, wrong)
+            assert refused.value.code == "source_replaced"
+            with pytest.raises(FarshoreError) as refused:
+                bench.engine("b").stream(4, wrong)
+            assert refused.value.code == "source_replaced"
+        for side in SIDES:
+            with pytest.raises(FarshoreError) as refused:
+                bench.engine(side).prove(right._replace(server=old))
+            assert refused.value.code == "source_replaced"
+        for _ in range(2):
+            for side in SIDES:
+                bench.engine(side).prove(right)
+            bench.engine("a").promote(4, "rebound", None, nothing_newer, right)
+            fence(bench, "b", 4)
+            bench.engine("b").stream(4, right)
+        assert bench.write("a", "after")
+        bench.settle("b")
+        assert bench.rows("b") == bench.rows("a") == {*FIRST_ROWS, "before", "after"}
+        bench.engine("a").promote(6, "aborted", None, nothing_newer)  # from here on it is the bound one
+        fence(bench, "b", 6)
+        bench.engine("b").stream(6)
+        assert bench.write("a", "as ever")
+        bench.settle("b")
+
+    def test_a_server_that_lacks_what_was_received_is_never_followed(self, bench: Bench) -> None:
+        """Nothing is proved and nothing is changed: the standby keeps its data and stays closed (R3)."""
+        protect(bench)
+        assert bench.write("a", "only-here")
+        bench.settle("b")
+        bench.replace("a", emptied=True)
+        consent = consent_for(bench, "a", 4)
+        bench.engine("a").prove(consent)
+        moves: list[Callable[[], None]] = [
+            lambda: bench.engine("b").prove(consent),
+            lambda: bench.engine("b").stream(4, consent),
+        ]
+        for move in moves:
+            with pytest.raises(FarshoreError) as refused:
+                move()
+            assert refused.value.code == "diverged"
+            assert refused.value.body().retry_seconds is None
+        assert bench.rows("b") == {*FIRST_ROWS, "only-here"}
+        assert not bench.write("b", "on-the-standby")
+        assert not bench.engine("b").observe().receiving
+
+    def test_a_rebind_opens_nothing(self, bench: Bench) -> None:
+        """A new server that is closed is left so: whoever put it there decides when it is in use."""
+        protect(bench)
+        fence(bench, "a", 2)
+        bench.replace("a")
+        consent = consent_for(bench, "a", 4)
+        with pytest.raises(Transient):
+            bench.engine("a").prove(consent)
+        with pytest.raises(Transient):
+            bench.engine("a").promote(4, "rebound", None, nothing_newer, consent)
+        assert not bench.write("a", "opened-anyway")
 
     def test_cleanup_ends_the_stream_and_keeps_data_and_switches(self, bench: Bench) -> None:
         """Deleting a pair leaves both databases as they are: the standby read-only, the active side open (R20)."""

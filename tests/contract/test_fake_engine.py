@@ -72,6 +72,12 @@ class FakeBench:
     def server(self, side: Side) -> str:
         return self.world.databases[side].server
 
+    def replace(self, side: Side, *, emptied: bool = False) -> None:
+        database = self.world.databases[side]
+        database.server += "-next"
+        if emptied:
+            database.committed.clear()
+
 
 class TestFakeEngine(EngineSuite):
     """The contract."""

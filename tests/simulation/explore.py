@@ -167,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sync", action="store_true")
     parser.add_argument("--one-agent", action="store_true")
     parser.add_argument("--new-pair", action="store_true")
+    parser.add_argument("--rebinds", action="store_true")
     parser.add_argument("--states-max", type=int, default=STATES_MAX)
     parser.add_argument("--live-every", type=int, default=1, help="judge the end from every N-th state only")
     parser.add_argument("--replay", default="", help="numbers of a printed path: show its moves and states")
@@ -179,6 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = ("trx", "faults", "messages", "operations", "emergencies")
     options = Options(**dict(zip(names, asked.budgets, strict=False)))
     options = options._replace(sync=asked.sync, one_agent=asked.one_agent, new_pair=asked.new_pair)
+    options = options._replace(rebinds=asked.rebinds)
     exploration = Exploration(options, states_max=asked.states_max, live_every=asked.live_every)
     if asked.replay:
         return _replay(exploration, [int(each) for each in asked.replay.split()])

@@ -193,7 +193,7 @@ class Nature:
     def _sent(self, net: int, token: int, step: Step, op: int) -> int:
         """Return the network with one more command, the same one when it is full or holds this command already."""
         operation = self.tables.ops[op]
-        named = operation.id if operation is not None and step.name in ("seed", "stream") else ""
+        named = operation.id if operation is not None and step.name in ("seed", "stream", "prove") else ""
         number = self.tables.messages.number(Message(token, step, named))
         under_way = self.tables.nets.some(net)
         if number in under_way or len(under_way) >= self.options.messages:
@@ -332,7 +332,7 @@ class Nature:
         if decided is None:
             return []
         seen: Seen = {"a": self.tables.facts[seen_a], "b": self.tables.facts[seen_b]}
-        asked = requests(decided, seen, self.policy, left)
+        asked = requests(decided, seen, self.policy, left, rebinds=self.options.rebinds)
         return [(self.tables.ops.number(op), isolates, label) for op, isolates, label in asked]
 
     def _granted(self, grants: int, op: int) -> int:
@@ -363,6 +363,9 @@ class Nature:
         if not w.op:
             return
         operation, decided = self.tables.ops.some(w.op), self.tables.roles[w.role]
+        if operation.verb == "rebind" and decided is not None and decided.epoch < operation.epoch:
+            yield Move(w._replace(op=0), "time", "the proof fails for good")
+            return
         if operation.verb != "switchover" or decided is None or decided.epoch >= operation.epoch:
             return
         if not operation.prepared:

@@ -50,7 +50,7 @@ def _idle_standby(standby: Site, role: Role) -> str:
     if standby.record.fenced_epoch < role.epoch:
         return "the standby is not fenced in the present epoch"
     follows = standby.receiving and standby.record.stream_epoch == role.epoch
-    if role.evidence in ("initial", "fenced", "aborted") and not follows and not standby.stopped:
+    if role.evidence in ("initial", "fenced", "aborted", "rebound") and not follows and not standby.stopped:
         return "the standby does not follow"
     return ""
 

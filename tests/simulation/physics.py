@@ -56,6 +56,7 @@ def facts_of(site: Site) -> Facts | None:
         applying=site.receiving and not site.stopped,
         stream_epoch=record.stream_epoch,
         prepared_epoch=site.prepared,
+        proved_for=site.proved,
         drained=drained,
         seeding=site.pending is not None and site.pending.step.name == "seed",
         zero=site.zero,
@@ -108,13 +109,13 @@ def emergency(site: Site) -> Site | None:
         return None
     body = _Body(site._replace(record=record, pending=None, drain=None), site)
     with contextlib.suppress(Failed):  # opened by the next attempt, once everything is applied
-        body.promote(record.epoch, "emergency", None, lambda: None)
+        body.promote(record.epoch, "emergency", None, lambda: None, None)
     return body.site
 
 
 def died(site: Site) -> Site:
     """Return the site without its agent: the record stays, memory goes, database and data path go on (I10)."""
-    return site._replace(agent=False, drain=None, pending=None)
+    return site._replace(agent=False, drain=None, pending=None, proved="")
 
 
 def order_of(message: Message) -> Order:
@@ -170,7 +171,14 @@ class _Body:
         self._set(writable=False, lasting=False)
         return str(self.site.executed)
 
-    def promote(self, epoch: int, evidence: Evidence, receipt: Receipt | None, still: Callable[[], None]) -> None:
+    def promote(
+        self,
+        epoch: int,
+        evidence: Evidence,
+        receipt: Receipt | None,
+        still: Callable[[], None],
+        consent: Consent | None,
+    ) -> None:
         """Stop receiving; open only when everything received is applied, because the decision was made on reports."""
         self._needs_database()
         self._set(receiving=False, zero=False, prepared=0)
@@ -193,7 +201,7 @@ class _Body:
         self._needs_other()
         self._set(prepared=epoch, receiving=True)
 
-    def stream(self, epoch: int) -> None:
+    def stream(self, epoch: int, consent: Consent | None) -> None:
         """Follow the other side, unless this one holds more."""
         self._needs_other()
         site = self.site
@@ -203,6 +211,16 @@ class _Body:
             self._set(receiving=False, stopped="diverged")
             raise Failed("diverged")
         self._set(receiving=True, zero=not self.other.executed & ~(site.executed | site.received), stopped="")
+
+    def prove(self, consent: Consent) -> None:
+        """Look whether the active side's server holds all that was received here; note it, in memory only."""
+        self._needs_other()
+        if consent.side == self.site.side and not self.site.writable:
+            raise Failed("not open")
+        if consent.side != self.site.side and (self.site.executed | self.site.received) & ~self.other.executed:
+            self._set(stopped="diverged")
+            raise Failed("diverged")
+        self._set(proved=self.message.operation if self.message is not None else "")
 
     def seed(self, epoch: int, consent: Consent | None, before_first_write: Callable[[], None]) -> None:
         """Begin to overwrite this side; the copy completes later."""

@@ -27,6 +27,7 @@ class Options(NamedTuple):
     sync: bool = False  # clients are told OK only when the other site's journal has it
     one_agent: bool = False  # one agent process serves both sites
     new_pair: bool = False  # begin before the pair is protected
+    rebinds: bool = False  # people may ask for rebinds too: the active server counts as replaced, with all of its data
 
 
 class Message(NamedTuple):
@@ -49,6 +50,7 @@ class Site(NamedTuple):
     receiving: bool = False
     zero: bool = False
     prepared: int = 0
+    proved: str = ""  # the rebind for which this side's gateway proved its part
     stopped: str = ""
     up: bool = True  # the database
     agent: bool = True  # the agent process

@@ -87,12 +87,25 @@ class Engine(Protocol):
         """Copy the active side here in full and follow it. Idempotent: starts over what it cannot resume."""
         ...
 
-    def stream(self, epoch: int) -> None:
-        """Receive from the other side and apply, under this role epoch. Idempotent."""
+    def stream(self, epoch: int, consent: Consent | None = None) -> None:
+        """Receive from the other side and apply, under this role epoch. Idempotent.
+
+        Another server there than the one this side is bound to is never followed (R3), but for the one that the consent
+        of a rebind names: then all of `prove` is proved again before this side is bound to it.
+        """
         ...
 
     def prepare(self, epoch: int) -> None:
         """Attach the reverse receiver to the other side ahead of a switchover into `epoch`. Idempotent."""
+        ...
+
+    def prove(self, consent: Consent) -> None:
+        """Return when the server that the consent names can be rebound, as far as this side can tell; change nothing.
+
+        At the consent's side: that server answers, is open for clients and suitable. At the other one: that server has
+        all that was received here, and still has what is needed next. Raises Permanent: "source_replaced" when another
+        server answers, "diverged" with both histories, "source_purged", "unsuitable_server".
+        """
         ...
 
     def fence(self, epoch: int) -> str:
@@ -107,11 +120,20 @@ class Engine(Protocol):
         """Stop receiving and acknowledging; what was received stays and goes on being applied. Idempotent."""
         ...
 
-    def promote(self, epoch: int, evidence: Evidence, receipt: Receipt | None, still_holds: Callable[[], None]) -> None:
+    def promote(
+        self,
+        epoch: int,
+        evidence: Evidence,
+        receipt: Receipt | None,
+        still_holds: Callable[[], None],
+        consent: Consent | None = None,
+    ) -> None:
         """Open this side for writes: stop receiving, check that all received is applied, make it durable, open.
 
         `still_holds` raises when the order is no longer the newest one; it is called right before the side opens. On a
         side that is writable already (a new pair) it only records the role. Idempotent.
+
+        With the consent of a rebind this side is bound to exactly the server that it names, which must be open already.
         """
         ...
 

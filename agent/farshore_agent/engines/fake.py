@@ -75,12 +75,13 @@ class FakeEngine:
                 database.committed.append(name)
                 call.progress(SeedProgress(phase="tables", rows_done=done, rows_total=len(snapshot)))
             database.offline = False
+            self._world.bound[self._side] = database.server
             stream.source = source.server
             stream.receiving = stream.applying = True
             stream.epoch = call.epoch
             self._point("seed:after")
 
-    def stream(self, epoch: int) -> None:
+    def stream(self, epoch: int, consent: Consent | None = None) -> None:
         """Follow the other side under this epoch."""
         with self._world.lock:
             self._need_up()
@@ -89,15 +90,26 @@ class FakeEngine:
             source = self._world.databases[peer(self._side)]
             if database.writable:
                 raise Permanent("wrong_direction", "this side is open for writes; it follows nobody")
-            if not database.executed | frozenset(stream.received) <= source.executed:
-                extra = position(database.executed - source.executed)
-                raise Permanent("diverged", f"this side holds what the other does not: {extra}")
+            self._bound(peer(self._side), stream.source, consent)
+            self._contained()
             self._point("stream:before")
             if not stream.applier_broken:
                 stream.stopped = ""
             stream.source, stream.epoch = source.server, epoch
             stream.receiving = stream.applying = True
             self._point("stream:after")
+
+    def prove(self, consent: Consent) -> None:
+        """Look whether the server that took the active one's place can be followed from here; change nothing."""
+        with self._world.lock:
+            self._need_up()
+            self._need_peer()
+            self._point("prove:before")
+            self._bound(consent.side, "", consent)
+            if consent.side == self._side and not self._database.writable:
+                raise Transient("not_possible_now", "the new server is not open", retry_seconds=RETRY_SECONDS)
+            if consent.side != self._side:
+                self._contained()
 
     def prepare(self, epoch: int) -> None:
         """Attach the reverse receiver to the other side, without applying."""
@@ -138,11 +150,22 @@ class FakeEngine:
             self._stream.detach()
             self._point("stop_acks:after")
 
-    def promote(self, epoch: int, evidence: Evidence, receipt: Receipt | None, still_holds: Callable[[], None]) -> None:
+    def promote(
+        self,
+        epoch: int,
+        evidence: Evidence,
+        receipt: Receipt | None,
+        still_holds: Callable[[], None],
+        consent: Consent | None = None,
+    ) -> None:
         """Open this side, when everything that was received is applied."""
         with self._world.lock:
             self._need_up()
             database, stream = self._database, self._stream
+            self._bound(self._side, self._world.bound.get(self._side, ""), consent)
+            if consent is not None and not database.writable:
+                raise Transient("not_possible_now", "the new server is not open", retry_seconds=RETRY_SECONDS)
+            self._world.bound[self._side] = database.server
             if database.offline:
                 raise Permanent("not_possible_now", "this side holds an incomplete copy")
             if database.writable:
@@ -167,6 +190,7 @@ class FakeEngine:
             self._need_up()
             self._point("cleanup:before")
             self._world.streams[self._side] = FakeStream()
+            self._world.bound.pop(self._side, None)
             self._point("cleanup:after")
 
     def close(self) -> None:
@@ -195,6 +219,20 @@ class FakeEngine:
         if not self._world.reachable(self._side):
             raise _unreachable("the other side does not answer")
 
+    def _bound(self, side: Side, bound: str, consent: Consent | None) -> None:
+        """Refuse another server than the bound one, but for exactly the one that a consent names."""
+        found = self._world.databases[side].server
+        named = consent is not None and (consent.side, consent.server) == (side, found)
+        if not named and (consent is not None or bound not in ("", found)):
+            raise Permanent("source_replaced", f"{found} answers at side {side}, not {bound or 'the consented one'}")
+
+    def _contained(self) -> None:
+        """Refuse to follow a server that lacks what was received here."""
+        held = self._database.executed | frozenset(self._stream.received)
+        extra = held - self._world.databases[peer(self._side)].executed
+        if extra:
+            raise Permanent("diverged", f"this side holds what the other does not: {position(extra)}")
+
     def _seedable(self, consent: Consent | None, epoch: int) -> None:
         database = self._database
         if self._world.databases[peer(self._side)].server == database.server:
@@ -205,7 +243,7 @@ class FakeEngine:
             raise Permanent(
                 "target_has_data",
                 f"{database.server} holds data and no consent names it in epoch {epoch}",
-                hint="farshore reprotect PAIR --overwrite",
+                hint="farshore reprotect PAIR",
             )
 
 

@@ -101,6 +101,7 @@ class FakeWorld:
         self.lock = threading.RLock()
         self.databases: dict[Side, FakeDatabase] = {side: FakeDatabase(f"server-{side}") for side in SIDES}
         self.streams: dict[Side, FakeStream] = {side: FakeStream() for side in SIDES}
+        self.bound: dict[Side, str] = {}  # the server that each side's own gateway was bound to (R3)
         self.linked = True  # the network between the sites
         self.hook = hook or _no_fault
         self.paused: set[Side] = set()  # sides whose stream is held still, for tests

@@ -15,12 +15,13 @@ from farshore_agent.mysql import channel, durability, fencing, settings_record
 from farshore_agent.mysql import draining as _draining
 from farshore_agent.mysql import following as _following
 from farshore_agent.mysql import promotion as _promotion
+from farshore_agent.mysql import rebinding as _rebinding
 from farshore_agent.mysql import seeding as _seeding
 from farshore_agent.mysql.chores import Chores
 from farshore_agent.mysql.clients import Sweep
 from farshore_agent.mysql.ground import Ground, facts, own_facts
 from farshore_agent.mysql.observing import Observer
-from farshore_schema.roles import Evidence, Receipt
+from farshore_schema.roles import Consent, Evidence, Receipt
 
 SWEEP_SECONDS: Final = 5.0
 """How long `close` waits for a sweep of client sessions that is under way."""
@@ -49,13 +50,17 @@ class MySQLEngine:
         """Copy the other side here in full and follow it."""
         _seeding.run(self._ground, call)
 
-    def stream(self, epoch: int) -> None:
+    def stream(self, epoch: int, consent: Consent | None = None) -> None:
         """Receive from the other side and apply."""
-        _following.stream(self._ground, epoch)
+        _following.stream(self._ground, epoch, consent)
 
     def prepare(self, epoch: int) -> None:
         """Attach the reverse receiver ahead of a switchover."""
         _following.prepare(self._ground, epoch)
+
+    def prove(self, consent: Consent) -> None:
+        """Look whether the replaced server can be rebound; change nothing."""
+        _rebinding.prove(self._ground, consent)
 
     def fence(self, epoch: int) -> str:
         """Make this side durably unable to commit; return its final position. Clients are sent away in the background.
@@ -81,9 +86,16 @@ class MySQLEngine:
         """Stop receiving; what was received goes on being applied."""
         self._ground.journal.detach()
 
-    def promote(self, epoch: int, evidence: Evidence, receipt: Receipt | None, still_holds: Callable[[], None]) -> None:
+    def promote(
+        self,
+        epoch: int,
+        evidence: Evidence,
+        receipt: Receipt | None,
+        still_holds: Callable[[], None],
+        consent: Consent | None = None,
+    ) -> None:
         """Open this side for writes."""
-        _promotion.promote(self._ground, epoch, evidence, receipt, still_holds)
+        _promotion.promote(self._ground, epoch, evidence, receipt, still_holds, consent)
 
     def cleanup(self) -> None:
         """End protection here (R20): channel and processes ended, settings put back, data and read-only kept.

@@ -18,7 +18,9 @@ from farshore_agent.mysql.journal.gtid import GNO_MAX, GtidSet
 from farshore_agent.mysql.journal.state import Mode
 from farshore_agent.mysql.journaling import stopped_error
 from farshore_agent.mysql.notes import StreamNote
+from farshore_agent.mysql.rebinding import contains
 from farshore_schema.errors import Permanent
+from farshore_schema.roles import Consent
 
 ATTACH_SECONDS: Final = 10.0
 """How long `stream` and `prepare` wait for the receiver to follow, and `stream` for the channel to connect."""
@@ -26,16 +28,17 @@ POLL_SECONDS: Final = 0.02
 SHOWN_CHARACTERS_MAX: Final = 400
 
 
-def stream(ground: Ground, epoch: int) -> None:
+def stream(ground: Ground, epoch: int, consent: Consent | None = None) -> None:
     """Receive from the other side and apply here. Idempotent.
 
+    A server that the consent of a rebind names is followed in a segment of its own, once everything is proved again.
     Raises Permanent: "wrong_direction" on a side that is open for writes, "diverged" with both histories, or what
     stopped the receiver.
     """
     with ground.own.session() as session:
         own = own_facts(ground, session)
         _close(ground, session)
-        note = _joined(ground, epoch) or _join(ground, epoch, own, session.local_host)
+        note = _joined(ground, epoch) or _join(ground, epoch, own, session.local_host, consent)
         ground.journal.open(note)
         apply(ground, session, note, own)
         if not note.joined:
@@ -119,12 +122,14 @@ def _known(ground: Ground, epoch: int, source: str) -> StreamNote | None:
     return note if note is not None and (note.epoch, note.source_uuid) == (epoch, source) else None
 
 
-def _join(ground: Ground, epoch: int, own: ServerFacts, listen_host: str) -> StreamNote:
+def _join(ground: Ground, epoch: int, own: ServerFacts, listen_host: str, consent: Consent | None = None) -> StreamNote:
     """Return the note of a stream that is to be joined now, once nothing here contradicts it.
 
     A side that followed this source without a break may hold transactions of its own uuid: FLUSH and its like write
     them even on a read-only server. No client did, so they stop nothing; observation reports them.
     """
+    if consent is not None:
+        return _rebound(ground, epoch, own, listen_host, consent)
     there = peer_facts(ground, own)
     extra = own.executed.subtract(there.executed)
     before = ground.notes.stream()
@@ -135,6 +140,17 @@ def _join(ground: Ground, epoch: int, own: ServerFacts, listen_host: str) -> Str
     if note is None or not ground.journal.has_begun(note):
         # What `prepare` asked of a standby, an open source could not prove: without a segment it is asked afresh.
         note = _fresh(epoch, own.executed.subtract(extra), there, listen_host)
+    ground.notes.save_stream(note)
+    return note
+
+
+def _rebound(ground: Ground, epoch: int, own: ServerFacts, listen_host: str, consent: Consent) -> StreamNote:
+    """Bind this side to the new server, and return the note of the stream from it."""
+    there, held = contains(ground, own, consent)
+    ground.notes.bind(peer=there.server)
+    note = _known(ground, epoch, there.server)
+    if note is None or not ground.journal.has_begun(note):
+        note = _fresh(epoch, held, there, listen_host)
     ground.notes.save_stream(note)
     return note
 

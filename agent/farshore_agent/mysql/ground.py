@@ -15,7 +15,7 @@ from farshore_agent.mysql.journal.gtid import GtidSet
 from farshore_agent.mysql.journaling import Journal
 from farshore_agent.mysql.notes import Notes
 from farshore_schema.errors import Permanent
-from farshore_schema.roles import peer
+from farshore_schema.roles import Consent, Side, peer
 
 WATCH_SECONDS: Final = 1.0
 """Observation gives up on a connect or an answer after so long."""
@@ -87,15 +87,22 @@ def of_server(executed: GtidSet, server: str) -> GtidSet:
     return found
 
 
-def own_facts(ground: Ground, session: Session) -> ServerFacts:
-    """Ask the own server; raises Permanent("source_replaced") when it is not the one this side is bound to (R3)."""
+def own_facts(ground: Ground, session: Session, consent: Consent | None = None) -> ServerFacts:
+    """Ask the own server; raises Permanent("source_replaced") when it is not the one this side is bound to (R3).
+
+    A server that the consent of a rebind names becomes the bound one.
+    """
     found = facts(session)
     bound = ground.notes.binding().own
-    if bound and bound != found.server:
+    if bound and bound != found.server and not names_server(consent, side=ground.side, server=found.server):
         raise _replaced(ground, ground.own_address, bound, found.server)
-    if not bound:
-        ground.notes.bind(own=found.server)
+    ground.notes.bind(own=found.server)
     return found
+
+
+def names_server(consent: Consent | None, *, side: Side, server: str) -> bool:
+    """Return whether the consent of a rebind, if there is one, is for this server at this side."""
+    return consent is not None and (consent.side, consent.server.lower()) == (side, server)
 
 
 def peer_facts(ground: Ground, own: ServerFacts, *, own_is_active: bool = False) -> ServerFacts:
@@ -120,5 +127,6 @@ def _replaced(ground: Ground, at: Address, bound: str, found: str) -> Permanent:
     return Permanent(
         "source_replaced",
         f"the server at {at.host}:{at.port} is {found}; this side of {ground.pair} is bound to {bound}",
-        hint=f"if the server was replaced on purpose, seed again: farshore reprotect {ground.pair}",
+        hint=f"if it was replaced on purpose: at the active side `farshore rebind {ground.pair}`, at the standby "
+        f"`farshore reprotect {ground.pair}`",
     )

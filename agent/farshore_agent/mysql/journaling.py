@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from farshore_agent.mysql.journal.control import ControlConnection
 from farshore_agent.mysql.journal.disk import write_private
 from farshore_agent.mysql.journal.errors import JournalError
 from farshore_agent.mysql.journal.errors import Transient as JournalTransient
+from farshore_agent.mysql.journal.gtid import GtidSet
 from farshore_agent.mysql.journal.launch import RECEIVER, RolePaths
 from farshore_agent.mysql.notes import Notes, StreamNote
 from farshore_schema.documents import JournalSettings
@@ -143,6 +145,24 @@ class Journal:
             except JournalTransient:
                 return None
 
+    def received(self) -> GtidSet:
+        """Return everything that was ever received into the newest segment and what that one began with.
+
+        The receiver is started for it when it does not run: only it knows what is whole in its files. Where another
+        server answers than its own, it stops there and asks it for nothing.
+        """
+        with _translated():
+            note, records = self._notes.stream(), self._records()
+            if note is None or not records:
+                return GtidSet()
+            if records[-1].sealed:
+                return GtidSet.parse(records[-1].end or "")
+            newest = self._config(_stream_of(records[-1], note))
+            state = (journal.adopt_receiver(self.directory) or journal.ensure_receiver(newest)).state()
+            if not state.segment:
+                raise Permanent("corrupt_journal", "the journal's open segment cannot be read")
+            return GtidSet.parse(state.end_gtid_set)
+
     def set_aside(self) -> int:
         """Return how many journals of earlier streams lie beside this one."""
         return len(list(self.directory.parent.glob(f"{self.directory.name}.kept-*")))
@@ -228,10 +248,8 @@ class Journal:
         last = records[-1]
         if (last.epoch, last.from_uuid) == (note.epoch, note.source_uuid.lower()):
             return
-        older = StreamNote(
-            epoch=last.epoch, source_uuid=last.from_uuid, start_gtid_set=last.start, listen_host=note.listen_host
-        )
-        receiver = journal.adopt_receiver(self.directory) or journal.ensure_receiver(self._config(older))
+        older = self._config(_stream_of(last, note))
+        receiver = journal.adopt_receiver(self.directory) or journal.ensure_receiver(older)
         receiver.seal()
 
     def _config(self, note: StreamNote) -> journal.JournalConfig:
@@ -268,6 +286,11 @@ class Journal:
             durable.make_directory(path.parent)
             write_private(path, text)
         return path
+
+
+def _stream_of(segment: journal.SegmentRecord, note: StreamNote) -> StreamNote:
+    """Return the stream that a segment belongs to, which may be an older one than the noted one."""
+    return replace(note, epoch=segment.epoch, source_uuid=segment.from_uuid, start_gtid_set=segment.start, joined=False)
 
 
 def stopped_code(reason: journal.StopReason | None) -> str:

@@ -13,22 +13,36 @@ from typing import Final
 from farshore_agent.mysql import channel, durability, events, marker, persisted, settings_record
 from farshore_agent.mysql.connections import Session
 from farshore_agent.mysql.draining import applied, await_applied
-from farshore_agent.mysql.ground import Ground, own_facts
+from farshore_agent.mysql.ground import Ground, facts, own_facts
 from farshore_agent.mysql.marker import Marker
 from farshore_agent.mysql.persisted import is_on
+from farshore_agent.mysql.rebinding import refuse_closed, refuse_unnamed
 from farshore_schema.errors import Permanent
-from farshore_schema.roles import Evidence, Receipt
+from farshore_schema.roles import Consent, Evidence, Receipt
 
-NEVER_FOLLOWED: Final[frozenset[Evidence]] = frozenset({"initial", "aborted"})
+NEVER_FOLLOWED: Final[frozenset[Evidence]] = frozenset({"initial", "aborted", "rebound"})
 """The side was active before or the pair is new: what a prepared receiver holds was never to be applied here."""
 
 
 def promote(
-    ground: Ground, epoch: int, evidence: Evidence, receipt: Receipt | None, still_holds: Callable[[], None]
+    ground: Ground,
+    epoch: int,
+    evidence: Evidence,
+    receipt: Receipt | None,
+    still_holds: Callable[[], None],
+    consent: Consent | None = None,
 ) -> None:
-    """Open the own server. Idempotent; on one that is open already it completes what a crash left out."""
+    """Open the own server. Idempotent; on one that is open already it completes what a crash left out.
+
+    With the consent of a rebind this side is bound to the server that it names, which nobody but its owners opens.
+    """
+    if consent is not None:
+        ground.own.close()  # a kept session may still lead to the server that was replaced
     with ground.own.session() as session:
-        own = own_facts(ground, session)
+        if consent is not None:
+            refuse_unnamed(ground.own_address, consent, facts(session).server)
+            refuse_closed(ground, session)
+        own = own_facts(ground, session, consent)
         now = persisted.switches(session)
         settings_record.record(session, ground.notes, own.server)
         if now.offline:

@@ -52,9 +52,10 @@ def _refused(pair: str, field: str, story: str) -> FarshoreError:
         "identity_change",
         f"an endpoint's identity cannot change in place: {story}",
         hint=(
-            "if the same server only has a new name, start the gateway of its site and apply again; if the server "
-            f"was replaced, run `farshore rebind {pair}`; for another server: declare a new pair under a new name, "
-            f"wait until it is protected, then delete {pair} (its data is kept)"
+            "if the same server only has a new name, start the gateway of its site and apply again; if the active "
+            "server was replaced, let the new one answer at the declared host and port, then run "
+            f"`farshore rebind {pair}`; for another server: declare a new pair under a new name, wait until it is "
+            f"protected, then delete {pair} (its data is kept)"
         ),
         field=field,
     )

@@ -97,7 +97,7 @@ def _name_and_sites(desk: Desk, judgement: Judgement, name: str, document: MySQL
                 Refused(
                     "unknown_site",
                     f'there is no site "{site}"',
-                    hint="declare it first, or correct the name; `farshore status --sites` lists what exists",
+                    hint="declare it first (`farshore apply FILE`), or correct the name",
                     field=path,
                 )
             )

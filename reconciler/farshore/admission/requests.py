@@ -1,21 +1,28 @@
 """What a person's request to change roles, or to take such a change back, does to the store."""
 
+from typing import Final
+
 from farshore import operations
 from farshore.admission import refusals
+from farshore.admission.binding import claim
 from farshore.admission.desk import Decided, Desk, policy_of, settle, site_of
 from farshore.plan import operation_epoch, why_not
+from farshore.plan.view import Seen
 from farshore.store import keys
-from farshore.store.records import PairRecord, PairRecords, RoleRecord, put, unchanged
+from farshore.store.records import PairRecord, PairRecords, RoleRecord, ServersRecord, put, unchanged
 from farshore_schema.errors import FarshoreError, Refused
-from farshore_schema.roles import Consent, Side, peer
+from farshore_schema.roles import SIDES, Consent, Side, peer
 from farshore_schema.status import OperationRequest, OperationView
+
+_ELSEWHERE: Final = {"switchover": "already_active", "reprotect": "not_following", "rebind": "not_replaced"}
+"""Why a verb is refused for the other site than the one it is about."""
 
 
 def request_operation(desk: Desk, name: str, request: OperationRequest, *, by: str) -> OperationView:
-    """Open a switchover or a reprotect, or refuse with the plan's reason and the command that leads on.
+    """Open a switchover, a reprotect or a rebind, or refuse with the plan's reason and the command that leads on.
 
     Raises Refused or Conflict with nothing changed: not_found, stale_epoch, operation_open, not_possible_now,
-    site_unreachable.
+    site_unreachable, server_in_other_pair.
     """
 
     def consider() -> tuple[Decided, OperationView]:
@@ -28,11 +35,18 @@ def request_operation(desk: Desk, name: str, request: OperationRequest, *, by: s
         if open_operation is not None:
             raise refusals.operation_open(open_operation)
         seen, policy = desk.seen(name), policy_of(spec.document)
-        code = why_not(request.verb, role.role(), None, seen, policy)
+        servers = now.servers.value if now.servers else ServersRecord()
+        bound = {side: servers.of(side) for side in SIDES}
+        alone = request.without_standby
+        code = why_not(request.verb, role.role(), None, seen, policy, bound, without_standby=alone)
         if code is not None:
             raise refusals.not_possible(code, spec, role)
         epoch = operation_epoch(request.verb, role.role())
-        target = seen[to]
+        consent = _consent(request, seen, Consent(to, "", epoch, by))
+        if request.verb == "rebind" and consent is not None:
+            problem, _, _ = claim(desk.records, name, {to: consent.server})
+            if problem is not None:
+                raise problem
         operation = operations.birth(
             id=desk.new_operation_id(),
             pair=name,
@@ -43,10 +57,7 @@ def request_operation(desk: Desk, name: str, request: OperationRequest, *, by: s
             created=desk.clock.now(),
             by=by,
             reason=request.reason,
-            # A person who asks for a reprotect consents to a new copy onto the server that is seen there now (R9).
-            consent=Consent(to, target.server if target else "", epoch, by, overwrite=True)
-            if request.verb == "reprotect"
-            else None,
+            consent=consent,
         )
         guards = (
             *((now.spec.unchanged(),) if now.spec else ()),
@@ -112,9 +123,23 @@ def not_found(name: str) -> FarshoreError:
     return Refused("not_found", f'there is no pair "{name}"', hint="`farshore status` lists what exists")
 
 
+def _consent(request: OperationRequest, seen: Seen, given: Consent) -> Consent | None:
+    """Return what a person consents to by asking, for exactly the server that is seen there now.
+
+    A reprotect: a new copy onto it (R9). A rebind: to follow it from now on (R3).
+    """
+    facts = seen[given.side]
+    if request.verb == "switchover" or facts is None:
+        return None
+    return given._replace(server=facts.server, overwrite=request.verb == "reprotect" or request.without_standby)
+
+
 def _target(request: OperationRequest, now: PairRecords, role: RoleRecord) -> Side:
-    """Return the side the operation is about: the new active side of a switchover, the new standby of a reprotect."""
-    to: Side = peer(role.active)
+    """Return the side the operation is about: the new active side of a switchover, the new standby of a reprotect, the
+    active side whose server a rebind takes over."""
+    if request.without_standby and request.verb != "rebind":
+        raise Refused("invalid_request", "only a rebind can go without the standby", field="without_standby")
+    to: Side = role.active if request.verb == "rebind" else peer(role.active)
     if request.to_site is None or now.spec is None:
         return to
     document = now.spec.value.document
@@ -125,7 +150,7 @@ def _target(request: OperationRequest, now: PairRecords, role: RoleRecord) -> Si
             field="to_site",
         )
     if request.to_site != site_of(document, to):
-        code = "already_active" if request.verb == "switchover" else "not_following"
+        code = _ELSEWHERE[request.verb]
         raise refusals.not_possible(code, now.spec.value, role, field="to_site")
     return to
 

@@ -54,7 +54,7 @@ def delete_site(desk: Desk, name: str, *, incarnation: int | None = None) -> boo
             named = ", ".join(islice(_pairs_at(desk, name), _NAMED_MAX))
             raise Refused(
                 "site_in_use",
-                f'site "{name}" still has {uses.value.pairs} pairs: {named}',
+                f'site "{name}" is still used by {uses.value.pairs} pair(s): {named}',
                 hint="delete the pairs first; their data is kept",
             )
         agent = desk.records.read(keys.agent(name), AgentRecord)

@@ -16,7 +16,9 @@ from farshore_schema.errors import Permanent
 EMBEDDED: Final = "embedded"
 _RANK: Final[dict[TokenRole, int]] = {"agent": 0, "viewer": 1, "operator": 2, "admin": 3}
 
-_bearer = HTTPBearer(auto_error=False, description="A token of `farshore token create`, or the content of admin.token.")
+_bearer = HTTPBearer(
+    auto_error=False, description="A token of `farshore token create ROLE`, or the content of admin.token."
+)
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
@@ -44,7 +46,7 @@ def require(role: TokenRole) -> Callable[[Given, Bearer], Awaitable[TokenRecord]
             raise Permanent(
                 "unauthenticated",
                 "the bearer token is not known here",
-                hint="it may be of another reconciler, or revoked; `farshore token create` makes a new one",
+                hint="it may be of another reconciler, or revoked; `farshore token create ROLE` makes a new one",
             )
         if _RANK[found.role] < _RANK[role]:
             raise Permanent(

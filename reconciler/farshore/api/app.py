@@ -30,5 +30,6 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(BodyLimit, bytes_max=services.settings.body_bytes_max)
     for part in (sites, pairs, operations, plans, events, agents, accounts, probes, service):
         app.include_router(part.router)
+    app.include_router(pairs.roles)
     app.include_router(agents.sockets)
     return app

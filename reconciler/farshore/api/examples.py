@@ -54,6 +54,10 @@ OPERATIONS: Final[dict[str, Example]] = {
         "value": {"verb": "switchover", "to_site": "osaka", "if_epoch": 2, "reason": "maintenance in tokyo"},
     },
     "reprotect": {"summary": "Protect in the new direction, after a failover", "value": {"verb": "reprotect"}},
+    "rebind": {
+        "summary": "Follow the server that took the active one's place",
+        "value": {"verb": "rebind", "if_epoch": 2, "reason": "tokyo failed over to its replica"},
+    },
 }
 TOKENS: Final[dict[str, Example]] = {
     "viewer": {"summary": "For a dashboard", "value": {"role": "viewer", "note": "wallboard"}}

@@ -50,7 +50,7 @@ async def request(
     given: Given,
     caller: Operator,
 ) -> Response:
-    """Ask for a planned switchover (no transaction is lost, or it is refused) or a reprotect."""
+    """Ask for a planned switchover (no transaction is lost, or it is refused), a reprotect or a rebind."""
     return answered(request_operation(given.desk, name, request, by=name_of(caller)))
 
 

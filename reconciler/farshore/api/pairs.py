@@ -5,20 +5,21 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query
 from fastapi.responses import Response
 
-from farshore.admission import NOT_LOOKED, delete_pair, not_found, pair_view, put_pair
+from farshore.admission import NOT_LOOKED, delete_pair, not_found, pair_view, put_pair, site_of
 from farshore.api import examples, looking
 from farshore.api.access import Given, Operator, Viewer, name_of
 from farshore.api.answers import Listed, answered
 from farshore.api.errors import documented
 from farshore.api.params import After, Incarnation, Limit, PairName
 from farshore.api.ports import Services
-from farshore.store.records import PairRecords
+from farshore.store.records import PairRecord, PairRecords, RoleRecord
 from farshore_schema.observed import Finding, PairObserved
-from farshore_schema.status import Findings, PairDeleteResult, PairPut, PairPutResult, PairView
+from farshore_schema.status import Findings, PairDeleteResult, PairPut, PairPutResult, PairRole, PairView
 
 PAGE = 100
 
 router = APIRouter(prefix="/v1/pairs", tags=["pairs"])
+roles = APIRouter(prefix="/v1/roles", tags=["pairs"])
 
 
 @router.get("", response_model=Listed[PairView], responses=documented())
@@ -27,6 +28,13 @@ async def list_pairs(given: Given, _caller: Viewer, limit: Limit = PAGE, after: 
     page, following = given.desk.records.pairs(after=after or "", limit=limit)
     views = tuple(view(given, now, name) for name, now in page)
     return answered(Listed[PairView](items=views, next=following))
+
+
+@roles.get("", response_model=Listed[PairRole], responses=documented())
+async def list_roles(given: Given, _caller: Viewer, limit: Limit = PAGE, after: After = None) -> Response:
+    """List who is active in each pair, and by which declaration: a thousand of them are one small answer."""
+    page, following = given.desk.records.roles(after=after or "", limit=limit)
+    return answered(Listed[PairRole](items=tuple(_role(spec, role) for spec, role in page), next=following))
 
 
 @router.put(
@@ -113,6 +121,16 @@ def declared(given: Services, name: str) -> PairRecords:
     if now.spec is None:
         raise not_found(name)
     return now
+
+
+def _role(spec: PairRecord, role: RoleRecord | None) -> PairRole:
+    return PairRole(
+        name=spec.document.name,
+        generation=spec.generation,
+        incarnation=spec.incarnation,
+        active_site=site_of(spec.document, role.active) if role is not None else None,
+        epoch=role.epoch if role is not None else None,
+    )
 
 
 def view(given: Services, now: PairRecords, name: str) -> PairView:

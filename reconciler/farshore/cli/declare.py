@@ -1,6 +1,7 @@
 """Declaring without Pulumi: `apply`, `validate`, `delete`. The same documents, the same admission."""
 
 import sys
+from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,20 +71,27 @@ def apply(
         )
     printer = out(as_json)
     rows = []
+    coming = {item.name for item in result.documents if isinstance(item, Site)}
     for document in sorted(result.documents, key=lambda item: not isinstance(item, Site)):
-        rows.append(_plan(document) if dry_run else _declare(document))
+        rows.append(_plan(document, coming) if dry_run else _declare(document))
         printer.line(f"{document.kind} {document.name}: {rows[-1]['outcome']}")
     if as_json:
         printer.value(rows)
 
 
-def _plan(document: Any) -> dict[str, Any]:
+def _plan(document: Any, coming: Container[str]) -> dict[str, Any]:
+    """Return what declaring would do. The sites in `coming` are declared before any pair: they may be unknown now."""
     if isinstance(document, Site):
         return {"kind": "Site", "name": document.name, "outcome": "site"}
     plan = api.call("POST", "/v1/plan", body={"document": document.model_dump(mode="json", exclude_unset=True)})
+    ends = {"site_a.site": document.site_a.site, "site_b.site": document.site_b.site}
     for failure in plan["failures"]:
-        raise FarshoreError(failure["code"], failure["message"], hint=failure["hint"], field=failure["field"])
-    return {"kind": document.kind, "name": document.name, "outcome": plan["summary"] or plan["action"], "plan": plan}
+        if failure["code"] != "unknown_site" or ends.get(failure["field"]) not in coming:
+            raise FarshoreError(failure["code"], failure["message"], hint=failure["hint"], field=failure["field"])
+    outcome = plan["summary"] or plan["action"]
+    if plan["failures"]:
+        outcome = f"{plan['action']}, after the sites of this file; its servers are looked at then"
+    return {"kind": document.kind, "name": document.name, "outcome": outcome, "plan": plan}
 
 
 def _declare(document: Any) -> dict[str, Any]:

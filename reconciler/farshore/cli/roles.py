@@ -1,4 +1,4 @@
-"""Changing roles: `switchover`, `reprotect` and `abort`, and following an operation to its end."""
+"""Changing roles: `switchover`, `reprotect`, `rebind` and `abort`, and following an operation to its end."""
 
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
     app.command("switchover")(switchover)
     app.command("reprotect")(reprotect)
+    app.command("rebind")(rebind)
     app.command("abort")(abort)
 
 
@@ -84,6 +85,54 @@ def reprotect(
         printer.value(ended)
     elif not no_wait:
         printer.line(f"{pair}: {target} follows now.")
+
+
+def rebind(
+    pair: Pair,
+    without_standby: bool = typer.Option(
+        False, "--without-standby", help="Go on although the standby cannot follow; a reprotect then copies it anew."
+    ),
+    yes: bool = typer.Option(False, "--yes", help="Do not ask for the pair's name."),
+    reason: str = typer.Option("", "--reason", help="Kept in the audit trail."),
+    no_wait: bool = typer.Option(False, "--no-wait", help="Return on acceptance."),
+    as_json: bool = Output,
+) -> None:
+    """Follow the server that took the active one's place, once it is proved to hold all that the standby received.
+
+    Example: farshore rebind orders --reason "tokyo failed over to its replica"
+    """
+    view = api.call("GET", f"/v1/pairs/{pair}")
+    status, role = view["status"], view["status"].get("role")
+    if role is None:
+        raise Refused("not_possible_now", f"{pair} has no active side yet", hint=f"`farshore status {pair}`")
+    active, standby = role["active_site"], role["standby_site"]
+    printer = out(as_json)
+    printer.line(f"{pair}: {_replacement(status, active)}.")
+    printer.line(
+        f"{standby} is given up, unproved: it follows only after `farshore reprotect {pair}`, which overwrites it."
+        if without_standby
+        else f"{standby} follows it, if it holds every transaction that {standby} received and has purged none that it "
+        "needs next; else nothing is changed."
+    )
+    if not yes:
+        _confirm(pair)
+    body = {"verb": "rebind", "to_site": active, "if_epoch": role["epoch"], "reason": reason}
+    body["without_standby"] = without_standby
+    operation = api.call("POST", f"/v1/pairs/{pair}/operations", body=body)
+    ended = operation if no_wait else follow(pair, operation["id"], quiet=as_json)
+    if as_json:
+        printer.value(ended)
+    elif not no_wait:
+        nxt = f"is bound to its new server; next: farshore reprotect {pair}"
+        printer.line(f"{pair}: {active} {nxt}" if without_standby else f"{pair}: {standby} follows the new server now.")
+
+
+def _replacement(status: dict[str, Any], active: str) -> str:
+    """Return which server took which one's place, as the reconciler sees it."""
+    side = status["role"]["active_side"]
+    found = (each for each in status["findings"] if (each["code"], each["side"]) == ("source_replaced", side))
+    said = next(found, None)
+    return said["message"] if said is not None else f"{active} is seen with the server that the pair is bound to"
 
 
 def _confirm(pair: str) -> None:

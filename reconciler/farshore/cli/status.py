@@ -53,7 +53,9 @@ def status(
                 return
             if deadline and time.monotonic() > deadline:
                 raise Permanent(
-                    "timeout", f"not {until} after {timeout:.0f} s: {', '.join(phases)}", hint="farshore doctor"
+                    "timeout",
+                    f"not {until} after {timeout:.0f} s: {', '.join(phases)}",
+                    hint="`farshore doctor PAIR` says what to mend",
                 )
             time.sleep(WATCH_SECONDS)
 

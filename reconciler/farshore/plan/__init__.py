@@ -11,6 +11,17 @@ from farshore.plan.decision import plan
 from farshore.plan.policy import Policy
 from farshore.plan.progress import progress
 from farshore.plan.reasons import REASONS, Reason, explain
-from farshore.plan.view import operation_epoch
+from farshore.plan.view import Bound, operation_epoch
 
-__all__ = ["REASONS", "Policy", "Reason", "explain", "gap_consent", "operation_epoch", "plan", "progress", "why_not"]
+__all__ = [
+    "REASONS",
+    "Bound",
+    "Policy",
+    "Reason",
+    "explain",
+    "gap_consent",
+    "operation_epoch",
+    "plan",
+    "progress",
+    "why_not",
+]

@@ -3,15 +3,20 @@
 Facts that are unknown refuse, because unknown is never good. A code that is returned here is a key of `REASONS`.
 """
 
+from types import MappingProxyType
+
 from farshore.plan.policy import Policy
 from farshore.plan.steady import FOLLOWS_BY_ITSELF
 from farshore.plan.view import (
+    Bound,
     Seen,
+    cannot_join,
     claims,
     is_fenced,
     is_following,
     is_open,
     is_recorded,
+    is_replaced,
     is_untouched,
     is_up,
     stopped_reason,
@@ -19,8 +24,20 @@ from farshore.plan.view import (
 from farshore_schema.roles import SIDES, Consent, Facts, Operation, Role, Verb, peer
 
 
-def why_not(verb: Verb, role: Role | None, op: Operation | None, seen: Seen, policy: Policy) -> str | None:
-    """Return the reason code why the verb would be refused now, None when it would be accepted."""
+def why_not(
+    verb: Verb,
+    role: Role | None,
+    op: Operation | None,
+    seen: Seen,
+    policy: Policy,
+    bound: Bound = MappingProxyType({}),
+    *,
+    without_standby: bool = False,
+) -> str | None:
+    """Return the reason code why the verb would be refused now, None when it would be accepted.
+
+    `without_standby`: a rebind that gives the standby up, which then may be in any state.
+    """
     if op is not None:
         return "operation_open"
     if role is None:
@@ -29,6 +46,10 @@ def why_not(verb: Verb, role: Role | None, op: Operation | None, seen: Seen, pol
     if claimants:
         return "two_claims" if len(claimants) > 1 else "unadopted_claim"
     active, standby = seen[role.active], seen[peer(role.active)]
+    if verb == "rebind":
+        return _nothing_to_rebind(role, seen, bound) or (None if without_standby else _cannot_join(role, standby))
+    if verb in ("switchover", "reprotect") and is_replaced(seen, bound, role.active):
+        return "source_replaced"
     if verb == "switchover":
         return _active_missing(role, active) or _standby_unfit(role, standby) or _peers_missing(active, standby)
     if verb == "failover":
@@ -56,6 +77,33 @@ def gap_consent(role: Role | None, op: Operation | None, seen: Seen, policy: Pol
     if standby.stopped not in ("source_purged", "diverged", "history_reset", "corrupt_journal"):
         return None
     return Consent(side, standby.server, role.epoch, "on_gap: reseed", overwrite=True)
+
+
+def _nothing_to_rebind(role: Role, seen: Seen, bound: Bound) -> str | None:
+    """Return why a rebind would be refused, whatever the standby is like.
+
+    With the bound server in its place it is what resumes a standby that was stopped by another one in between, and what
+    completes a rebind that was taken back after its decision.
+    """
+    active, standby = seen[role.active], seen[peer(role.active)]
+    if active is None:
+        return "active_unreachable"
+    if active.db != "up":
+        return "active_db_down"
+    if not active.server:
+        return "unknown_active"
+    begun = role.evidence == "rebound" and standby is not None and standby.stream_epoch != role.epoch
+    halted = standby is not None and standby.stopped == "source_replaced"
+    if not (begun or halted or is_replaced(seen, bound, role.active)):
+        return "not_replaced"
+    return None if active.writable else "not_open"
+
+
+def _cannot_join(role: Role, standby: Facts | None) -> str | None:
+    missing = _target_missing(standby)
+    if missing is not None or standby is None:
+        return missing
+    return stopped_reason(standby) if cannot_join(standby) else _never_followed(role, standby)
 
 
 def _active_missing(role: Role, active: Facts | None) -> str | None:

@@ -3,6 +3,7 @@
 from farshore.plan.changes import failover, switchover
 from farshore.plan.copies import copy, remove
 from farshore.plan.policy import Policy
+from farshore.plan.rebinding import rebind
 from farshore.plan.steady import steady
 from farshore.plan.view import (
     Seen,
@@ -35,6 +36,8 @@ def plan(role: Role | None, op: Operation | None, seen: Seen, policy: Policy) ->
         return remove(role, op, seen)
     if op.verb in ("protect", "reprotect"):
         return copy(role, op, seen)
+    if op.verb == "rebind":
+        return rebind(role, op, seen)
     if role.epoch >= op.epoch:
         return _decided(role, op, seen)
     if op.verb == "switchover":

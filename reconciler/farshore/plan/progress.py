@@ -10,6 +10,7 @@ LABELS: Final[dict[Verb, tuple[str, ...]]] = {
     "reprotect": ("look at both sides", "record the active side", "copy", "fence the standby", "follow"),
     "switchover": ("check", "attach ahead", "fence", "drain", "decide", "open", "follow"),
     "failover": ("check", "fence or cut off", "drain", "decide", "open"),
+    "rebind": ("prove", "decide", "record the new server", "follow"),
     "remove": ("end at the active side", "end at the standby"),
 }
 UNDONE: Final = ("take back", "open again")
@@ -35,6 +36,8 @@ def _step(op: Operation, role: Role | None, seen: Seen) -> int:
         return 2 if active is not None and not active.enrolled else 1
     if op.verb == "switchover":
         return _switching(op, role, seen)
+    if op.verb == "rebind":
+        return _rebinding(op, role, seen)
     return _failing_over(op, role, seen)
 
 
@@ -45,6 +48,12 @@ def _copying(role: Role, seen: Seen) -> int:
     if standby.base != "complete" or standby.seeding:
         return 3
     return 4 if standby.fenced_epoch < role.epoch else 5
+
+
+def _rebinding(op: Operation, role: Role, seen: Seen) -> int:
+    if role.epoch < op.epoch:
+        return 1  # the decision follows the last proof at once
+    return 4 if is_open(seen[role.active], role) else 3
 
 
 def _switching(op: Operation, role: Role, seen: Seen) -> int:

@@ -19,6 +19,7 @@ _BACK: Final = "farshore abort {pair}"
 _DESCRIBE: Final = "farshore describe {pair}"
 _DOCTOR: Final = "farshore doctor {pair}"
 _RESEED: Final = "farshore reprotect {pair}"
+_REBIND: Final = "farshore rebind {pair}"
 
 REASONS: Final[dict[str, Reason]] = {
     # a part that is needed does not answer
@@ -33,7 +34,7 @@ REASONS: Final[dict[str, Reason]] = {
     "active_db_down": Reason("the database at {active} is down or does not answer its gateway", _DOCTOR, _BACK),
     "standby_db_down": Reason("the database at {standby} is down or does not answer its gateway", _DOCTOR, _BACK),
     # work under way
-    "no_operation": Reason("nothing has asked to protect {pair} yet", "farshore apply -f FILE", "pulumi destroy"),
+    "no_operation": Reason("nothing has asked to protect {pair} yet", "farshore apply FILE", "pulumi destroy"),
     "seeding": Reason("the full copy to {standby} is still running", _DESCRIBE, _BACK),
     "draining": Reason("{standby} still applies what {active} committed before it was fenced", _DESCRIBE, _BACK),
     "following": Reason("{standby} does not follow {active} yet", _DESCRIBE, _BACK),
@@ -62,15 +63,31 @@ REASONS: Final[dict[str, Reason]] = {
     "diverged": Reason("a side holds transactions that the other one does not", _DESCRIBE, _RESEED),
     "source_purged": Reason("{active} no longer has what {standby} needs next", _RESEED, _DESCRIBE),
     "history_reset": Reason("{active} began a new history", _RESEED, _DESCRIBE),
-    "source_replaced": Reason("another server answers at {active}", "farshore rebind {pair}", _RESEED),
+    "source_replaced": Reason("another server answers at {active}", _REBIND, _DESCRIBE),
     "corrupt_journal": Reason("a journal file at {standby} does not match its checksum", _DOCTOR, _RESEED),
     "disk_full": Reason("the journal's disk at {standby} is full", _DOCTOR, _DESCRIBE),
     "peer_not_ready": Reason("a gateway cannot log in at the other site", _DOCTOR, _DESCRIBE),
     "peer_unknown": Reason("it is not known whether the gateways can log in at the other site", _DOCTOR, _DESCRIBE),
+    # another server at the active site (R3)
+    "not_replaced": Reason(
+        "{active} still has the server that the pair is bound to; one that was replaced at {standby} is copied anew by "
+        "a reprotect",
+        _DESCRIBE,
+        _RESEED,
+    ),
+    "unknown_active": Reason("the server at {active} has not said which one it is", _DOCTOR, _DESCRIBE),
+    "replaced_again": Reason(
+        "the server at {active} is not the one that the rebind was decided for, but another one again", _DOCTOR, _BACK
+    ),
+    "other_active": Reason("the server at {active} is not the one that the rebind names", _REBIND, _DESCRIBE),
+    "not_rebound": Reason("taken back before anything was changed", _REBIND, _DESCRIBE),
+    "rebound_alone": Reason(
+        "{active} is bound to its new server, but {standby} does not follow it yet", _REBIND, _RESEED
+    ),
     # failover and emergency (R15, R16)
     "evidence_missing": Reason(
         "{active} is silent, and nothing proves that it cannot complete a commit",
-        "farshore failover {pair}, attesting that {active} is isolated",
+        "bring {active} back: its fence is the proof that is missing",
         _BACK,
     ),
     "unadopted_claim": Reason(

@@ -8,7 +8,7 @@ from typing import Final
 from farshore.plan.view import Seen, command, is_fenced, is_following, is_open, is_recorded, is_untouched, is_up, wait
 from farshore_schema.roles import Evidence, Facts, Operation, Role, Step, peer
 
-FOLLOWS_BY_ITSELF: Final[frozenset[Evidence]] = frozenset({"initial", "fenced", "aborted"})
+FOLLOWS_BY_ITSELF: Final[frozenset[Evidence]] = frozenset({"initial", "fenced", "aborted", "rebound"})
 """After these decisions the standby is known to hold nothing that the active side lacks.
 
 After a failover nothing on the old side is changed but the fence, until a reprotect exists (R12).

@@ -6,8 +6,11 @@ from farshore.plan.reasons import REASONS
 from farshore_schema.roles import Facts, Operation, Receipt, Role, Side, Step, Verb, next_even, peer
 
 Seen = Mapping[Side, Facts | None]
+Bound = Mapping[Side, str | None]  # the server that each side of the pair is bound to (R3); None: not yet
 
 ROLE_CHANGES: frozenset[Verb] = frozenset({"switchover", "failover"})
+DECIDES: frozenset[Verb] = ROLE_CHANGES | {"rebind"}
+"""Operations with a decision of their own. A rebind spends its epoch only with that decision: it fences nobody."""
 
 
 def wait(reason: str = "") -> Step:
@@ -31,9 +34,15 @@ def highest_epoch(role: Role, op: Operation | None) -> int:
 
 
 def operation_epoch(verb: Verb, role: Role | None) -> int:
-    """Return the epoch of an operation born now: a role change burns the next even one, everything else keeps it."""
+    """Return the epoch of an operation born now: one that decides takes the next even one, everything else keeps it."""
     epoch = 0 if role is None else role.epoch
-    return next_even(epoch) if role is None or verb in ROLE_CHANGES else epoch
+    return next_even(epoch) if role is None or verb in DECIDES else epoch
+
+
+def is_replaced(seen: Seen, bound: Bound, side: Side) -> bool:
+    """Return whether another server answers at a side than the one the pair is bound to."""
+    facts = seen[side]
+    return facts is not None and facts.server != "" and bound.get(side) not in (None, facts.server)
 
 
 def is_open(active: Facts | None, role: Role) -> bool:
@@ -77,12 +86,12 @@ def is_untouched(standby: Facts, role: Role) -> bool:
     """Return whether the other server of a new pair is not ours yet: it may be in use, so nothing may be done to it.
 
     Records of an earlier life of the pair do not make it ours: their epochs lie below the first role's. And it stays
-    so when the first copy was taken back before it was complete.
+    so when the first copy was taken back before it was complete, and when the active side was rebound without it.
     """
     if role.evidence == "initial":
         return standby.base != "complete" or max(standby.stream_epoch, standby.fenced_epoch) < role.epoch
     never_ours = standby.base != "complete" and standby.promoted_epoch == standby.fenced_epoch == 0
-    return never_ours and role.evidence == "aborted"
+    return never_ours and role.evidence in ("aborted", "rebound")
 
 
 def claims(role: Role, seen: Seen, side: Side) -> bool:
@@ -119,6 +128,11 @@ def receipt_in_hand(op: Operation, source: Facts | None, target: Facts | None) -
         if witness is not None and witness.side == side and witness.epoch == op.epoch:
             return witness
     return None
+
+
+def cannot_join(standby: Facts | None) -> bool:
+    """Return whether no other source could let the side go on: what stands in its way is its own."""
+    return standby is not None and standby.stopped in ("applier_stopped", "diverged")
 
 
 def stopped_reason(facts: Facts) -> str:

@@ -30,7 +30,7 @@ class DirectoryLock:
             raise Permanent(
                 "directory_in_use",
                 f"another reconciler (process {holder}) runs on {directory}",
-                hint=f"stop it first (`farshore stop --dir {directory}`), or serve from another directory",
+                hint="end that process first, or serve from another directory (`farshore serve --directory DIR`)",
             ) from error
         self._file.seek(0)
         self._file.truncate()

@@ -32,6 +32,9 @@ def test_a_new_user_declares_and_sees_and_deletes(farshore: Reconciler, tmp_path
     assert "no pairs are declared" in farshore.cli("status").stdout
     file = written(tmp_path, f"{SITES}---\n{PAIR}")
     assert "3 document(s) are valid" in farshore.cli("validate", file).stdout
+    ahead = farshore.cli("apply", file, "--dry-run")
+    assert "MySQLPair orders: create, after the sites of this file" in ahead.stdout, ahead.stderr
+    assert farshore.api("GET", "/v1/sites/tokyo").status_code == 404
     applied = farshore.cli("apply", file)
     assert applied.returncode == 0, applied.stderr
     assert "MySQLPair orders: declared" in applied.stdout
@@ -110,7 +113,7 @@ def test_without_a_reconciler_it_says_what_to_start(tmp_path: Path) -> None:
     assert "farshore serve" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["status", "apply", "switchover", "serve", "doctor"])
+@pytest.mark.parametrize("command", ["status", "apply", "switchover", "rebind", "serve", "doctor"])
 def test_help_has_an_example(farshore: Reconciler, command: str) -> None:
     """Every verb that people look up shows how it is used."""
     done = farshore.cli(command, "--help")

@@ -226,6 +226,15 @@ class Sites:
     def server(self, side: Side) -> str:
         return str(self.servers[side].scalar("SELECT @@GLOBAL.server_uuid"))
 
+    def replace(self, side: Side, *, emptied: bool = False) -> None:
+        """Give the data to a server with another identity; `emptied`: it knows nothing of how they came about."""
+        server = self.servers[side]
+        server.stop()
+        (server.datadir / "auto.cnf").unlink()
+        server.start()
+        if emptied:
+            server.execute("RESET BINARY LOGS AND GTIDS")
+
 
 def _empty(server: MySQLServer) -> None:
     """Take away all data, accounts of clients, replication, persisted settings and history."""

@@ -13,7 +13,7 @@ from pulumi import automation
 import pulumi_farshore as farshore
 from pulumi_farshore.changes import UNKNOWN
 from tests.e2e.provider.conftest import PROGRAM, Declare, endpoint, pair
-from tests.testbed.pulumi import PulumiEngine, Stack
+from tests.testbed.pulumi import Outcome, PulumiEngine, Stack
 from tests.testbed.reconciler import Reconciler
 from tests.testbed.waiting import wait_until
 
@@ -37,6 +37,11 @@ def steps(stack: Stack, *arguments: str) -> Counter[str]:
     else:
         counted["same"] -= 1
     return +counted
+
+
+def diagnostics(outcome: Outcome) -> str:
+    """Return what is shown at the end of a command; the progress above it repeats the first line of an error."""
+    return outcome.text.partition("Diagnostics:")[2]
 
 
 def state_text(stack: Stack) -> str:
@@ -77,9 +82,31 @@ def test_two_stacks_that_name_one_pair_are_told_who_owns_it(
     other.config_set("pairs", json.dumps([pair("shared")]))
     refused = other.preview()
     assert refused.exit_code != 0
-    assert "declared/dev" in refused.text
+    shown = diagnostics(refused)
+    assert shown.count('[owned_elsewhere] pair "shared" is declared by organization/declared/dev') == 1
+    assert shown.count("next: change it there, or delete it there first; `farshore describe shared` shows it") == 1
+    assert "Traceback" not in refused.text
     assert other.up().exit_code != 0
     assert steps(stack) == Counter({"same": 3})
+
+
+def test_a_refused_operation_is_shown_as_its_sentence_and_its_hint(
+    stack: Stack, declare: Declare, reconciler: Reconciler
+) -> None:
+    """The engine's last words are ours, once: code, what was seen, the next command. No Python shows through."""
+    declare(sites='["kyoto"]')
+    stack.up().ok()
+    reconciler.declare_site("nara")
+    sites = {"site_a": endpoint("kyoto", 3406), "site_b": endpoint("nara", 3407)}
+    reconciler.declare({"kind": "MySQLPair", "version": "farshore/v1"} | pair("by-hand", **sites))
+    refused = stack.destroy()
+    reconciler.answer("DELETE", "/v1/pairs/by-hand")
+    assert refused.exit_code != 0
+    shown = diagnostics(refused)
+    assert shown.count("error: Site kyoto: [site_in_use]") == 1
+    assert shown.count("next: delete the pairs first; their data is kept") == 1
+    for trace in ("Traceback", "FarshoreProviderError", ".py"):
+        assert trace not in refused.text
 
 
 @pytest.mark.parametrize(
@@ -150,6 +177,7 @@ def test_an_absent_reconciler_is_a_warning_in_preview_and_an_error_in_up(
     assert "does not answer" in preview.text
     assert failed.exit_code != 0
     assert "farshore serve" in failed.text
+    assert "Traceback" not in failed.text
     stack.up().ok()
     assert incarnation(reconciler, "patient") == 1
 

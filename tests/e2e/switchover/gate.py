@@ -1,4 +1,5 @@
-"""A TCP gate in front of a server, which can be closed to one process: what a broken network is to a journal.
+"""A TCP gate in front of a server, which can be closed to one process: what a broken network is to a journal. It can be
+led to another server: what a failover inside a site is to everybody.
 
 Whose connection it is, is read from /proc: the receiver's are cut and refused, everybody else's go on. Loopback only.
 """
@@ -53,6 +54,11 @@ class Gate:
         """Cut every connection of the process that `pid` names now or later, and let it make no new one."""
         self._closed_to = pid
         self._cut(self._is_closed_to)
+
+    def lead_to(self, target: int) -> None:
+        """Lead to another server's port from now on, and cut every connection to the old one."""
+        self._target = target
+        self._cut(lambda _client: True)
 
     def reopen(self) -> None:
         """Let everybody through again."""

@@ -51,7 +51,7 @@ def test_old_tokens_and_epochs_are_refused() -> None:
 
 def test_an_agent_without_a_record_takes_nothing_but_enrolment() -> None:
     """And an enrolment gives it the store's token and epoch (R5)."""
-    for name in ("seed", "stream", "prepare", "fence", "drain", "stop_acks", "promote", "cleanup"):
+    for name in ("seed", "stream", "prepare", "prove", "fence", "drain", "stop_acks", "promote", "cleanup"):
         assert refused(Record(), order(name, 2)) == "not_enrolled"
     verdict = admit(Record(), order("enrol", 2))
     assert isinstance(verdict, Admitted)
@@ -126,6 +126,35 @@ def test_a_preparation_moves_no_epoch() -> None:
     prepared = before(ACTIVE, order("prepare", 4, side="a", token=7))
     assert prepared == ACTIVE._replace(token=7)
     assert serves_primary(prepared)
+
+
+REBIND = Consent("a", "server-n", 4, "ann")
+
+
+def test_a_proof_promises_nothing_and_is_asked_of_the_right_side() -> None:
+    """No epoch moves; the consent names this epoch, and the side that this record says is the active one."""
+    for record, side in ((ACTIVE, "a"), (STANDBY, "b")):
+        asked = order("prove", 4, side=side, token=7, consent=REBIND)
+        assert admit(record, asked) == Admitted(record._replace(token=7))
+        other = asked._replace(step=asked.step._replace(consent=REBIND._replace(side="b")))
+        assert refused(record, other) == "wrong_role"
+        for consent in (None, REBIND._replace(epoch=2)):
+            assert refused(record, order("prove", 4, side=side, consent=consent)) == "evidence_missing"
+    half = STANDBY._replace(base="incomplete")
+    assert refused(half, order("prove", 4, consent=REBIND)) == "wrong_role"
+
+
+def test_a_rebind_is_recorded_only_under_a_consent_for_this_side_and_epoch() -> None:
+    """Promotion and stream go on without one, in steady work; a consent that is for something else is refused."""
+    promote = order("promote", 4, side="a", evidence="rebound", consent=REBIND)
+    stream = order("stream", 4, consent=REBIND)
+    assert isinstance(admit(ACTIVE, promote), Admitted)
+    assert isinstance(admit(STANDBY, stream), Admitted)
+    for wrong in (REBIND._replace(side="b"), REBIND._replace(epoch=2)):
+        for record, asked in ((ACTIVE, promote), (STANDBY, stream)):
+            assert refused(record, asked._replace(step=asked.step._replace(consent=wrong))) == "evidence_missing"
+    assert isinstance(admit(ACTIVE, order("promote", 4, side="a", evidence="rebound")), Admitted)
+    assert isinstance(admit(STANDBY, order("stream", 4)), Admitted)
 
 
 @pytest.mark.parametrize("name", ["stream", "drain", "stop_acks"])

@@ -27,7 +27,7 @@ def pair(tmp_path: Path) -> Pair:
 def test_an_agent_without_a_record_takes_nothing_but_enrolment(tmp_path: Path) -> None:
     """Before it is enrolled a side refuses every move, and no record appears (R5)."""
     pair = Pair(tmp_path)
-    for name in ("seed", "stream", "prepare", "fence", "stop_acks", "cleanup"):
+    for name in ("seed", "stream", "prepare", "prove", "fence", "stop_acks", "cleanup"):
         refused = pair.run(order(name, "b", 2))
         assert (refused.state, refused.code) == ("refused", "not_enrolled")
     assert pair.record("b") == Record()

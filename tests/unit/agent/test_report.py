@@ -42,7 +42,12 @@ SEEN = Seen(
     stopped_error=ErrorBody(code="diverged", message="z"),
 )
 WORK = Work(
-    seeding=True, seed=SeedProgress(phase="tables"), draining=PEERS, drained=PEERS._replace(epoch=2), prepared_epoch=8
+    seeding=True,
+    seed=SeedProgress(phase="tables"),
+    draining=PEERS,
+    drained=PEERS._replace(epoch=2),
+    prepared_epoch=8,
+    proved_for="op-2",
 )
 
 

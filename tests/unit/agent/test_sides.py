@@ -164,6 +164,33 @@ def test_a_switchover_by_commands_reports_every_fact_the_plan_waits_for(rig: Rig
     rig.report("a", lambda report: report.stream_epoch == 4 and report.receiving and report.applying)
 
 
+def test_a_rebind_by_commands_is_proved_for_its_operation_and_then_followed(rig: Rig, world: FakeWorld) -> None:
+    """Each proof shows as the operation's own in the next report; then both gateways take the new server."""
+    world.databases["a"].server = "server-n"
+    rig.report("b", lambda report: report.stopped == "source_replaced")
+    consent = Consent("a", "server-n", 4, "ann")
+    for side in ("a", "b"):
+        assert rig.do(command("prove", side, 4, consent=consent, operation="op-r")).state == "done"
+        seen = rig.report(side, lambda report: report.proved_for == "op-r")
+        assert seen.epoch == 2
+    assert rig.do(command("stream", "b", 4)).state == "failed"
+    assert rig.do(command("promote", "a", 4, evidence="rebound", consent=consent)).state == "done"
+    assert rig.do(command("fence", "b", 4)).state == "done"
+    assert rig.do(command("stream", "b", 4, consent=consent)).state == "done"
+    world.databases["a"].write("on the new server")
+    rig.report("b", lambda report: report.stream_epoch == 4 and report.receiving and "new" in report.position)
+
+
+def test_a_proof_that_fails_is_not_reported_as_one(rig: Rig, world: FakeWorld) -> None:
+    """With its reason in the result, and with no epoch moved."""
+    world.databases["a"].server = "server-n"
+    world.databases["a"].committed.clear()
+    failed = rig.do(command("prove", "b", 4, consent=Consent("a", "server-n", 4, "ann"), operation="op-r"))
+    assert (failed.state, failed.error.code if failed.error else "") == ("failed", "diverged")
+    seen = rig.report("b", lambda report: report.db == "up")
+    assert (seen.proved_for, seen.epoch) == ("", 2)
+
+
 def test_a_second_process_on_the_same_disk_goes_on_with_nobody_to_tell_it(
     rigs: Callable[..., Rig], rig: Rig, world: FakeWorld
 ) -> None:

@@ -13,7 +13,7 @@ from farshore_schema.documents import Site
 from farshore_schema.status import OperationRequest, PairDeleteResult, PairPut, PairPutResult
 from tests.unit.api.world import STACK, World, document
 
-SEEN = Look(servers={"a": "uuid-a", "b": "uuid-b"}, empty={"b": True})
+SEEN = Look(servers={"a": "server-a", "b": "server-b"}, empty={"b": True})
 
 
 def declare(world: World, **changes: Any) -> PairPutResult:

@@ -18,7 +18,7 @@ from farshore_schema.observed import Finding
 from farshore_schema.status import OperationRequest, PairPut, StepLog
 from tests.unit.api.world import OTHER_STACK, STACK, World, document, endpoint
 
-SEEN = Look(servers={"a": "uuid-a", "b": "uuid-b"}, empty={"b": True})
+SEEN = Look(servers={"a": "server-a", "b": "server-b"}, empty={"b": True})
 SWITCHOVER = OperationRequest(verb="switchover")
 REPROTECT = OperationRequest(verb="reprotect")
 
@@ -84,6 +84,77 @@ def test_a_reprotect_is_a_consent_for_the_server_seen_now(world: World) -> None:
     assert operation.consent is not None
     assert tuple(operation.consent) == ("a", "server-a", 4, "bob", True)
     assert operation.epoch == 4
+
+
+REBIND = OperationRequest(verb="rebind", if_epoch=2)
+
+
+def replace_active(world: World, server: str = "server-n") -> None:
+    """Let another server answer at tokyo; osaka's stream has stopped."""
+    now = world.facts["orders"]
+    assert now.a is not None
+    assert now.b is not None
+    seen = {
+        "a": now.a.model_copy(update={"server": server}),
+        "b": now.b.model_copy(update={"receiving": False, "stopped": "source_replaced"}),
+    }
+    world.facts["orders"] = now.model_copy(update=seen)
+
+
+def test_a_rebind_is_a_consent_for_the_server_seen_at_the_active_site(world: World) -> None:
+    """R3: it names that server and an epoch of its own, and permits no copy; other verbs are refused until then."""
+    protect(world)
+
+    def ask(request: OperationRequest) -> object:
+        return request_operation(world.desk, "orders", request, by="bob")
+
+    refused = world.refused("not_possible_now", lambda: ask(REBIND))
+    assert refused.current == {"why_not": "not_replaced"}
+    assert "reprotect" in refused.message  # what a replaced standby needs
+    replace_active(world)
+    for request in (SWITCHOVER, REPROTECT):
+        waits = world.refused("not_possible_now", lambda request=request: ask(request))  # type: ignore[misc]
+        assert waits.hint == "farshore rebind orders"
+    world.refused("stale_epoch", lambda: ask(OperationRequest(verb="rebind", if_epoch=0)))
+    there = world.refused("not_possible_now", lambda: ask(OperationRequest(verb="rebind", to_site="osaka")))
+    assert there.current == {"why_not": "not_replaced"}
+    operation = request_operation(world.desk, "orders", REBIND, by="bob")
+    assert (operation.to_site, operation.epoch) == ("tokyo", 4)
+    assert operation.consent is not None
+    assert tuple(operation.consent) == ("a", "server-n", 4, "bob", False)
+
+
+def test_a_rebind_without_the_standby_is_asked_for_by_name(world: World) -> None:
+    """It then needs nobody at the other site; no other verb knows the word."""
+    protect(world)
+    alone = OperationRequest(verb="rebind", without_standby=True)
+    wrong = OperationRequest(verb="switchover", without_standby=True)
+    error = world.refused("invalid_request", lambda: request_operation(world.desk, "orders", wrong, by="bob"))
+    assert error.field == "without_standby"
+    replace_active(world)
+    world.facts["orders"] = world.facts["orders"].model_copy(update={"b": None, "age_b": None})
+    world.refused("site_unreachable", lambda: request_operation(world.desk, "orders", REBIND, by="bob"))
+    operation = request_operation(world.desk, "orders", alone, by="bob")
+    assert operation.consent is not None
+    assert operation.consent.overwrite
+
+
+def test_another_pairs_server_is_never_taken_by_a_rebind(world: World) -> None:
+    """R1: one server is an endpoint of one pair."""
+    protect(world)
+    put_pair(world.desk, "invoices", PairPut(document=document("invoices")), by="ann")
+    bind_server(world.desk, "invoices", "a", "server-n")
+    replace_active(world)
+    world.refused("server_in_other_pair", lambda: request_operation(world.desk, "orders", REBIND, by="bob"))
+
+
+def test_a_rebind_can_be_taken_back_even_after_its_decision(world: World) -> None:
+    """It fences nobody and overwrites nothing: there is always a way out."""
+    protect(world)
+    replace_active(world)
+    operation = request_operation(world.desk, "orders", REBIND, by="bob")
+    world.decide("orders", "a", 4, "rebound")
+    assert abort_operation(world.desk, "orders", operation.id, by="ann").abort
 
 
 # ---- aborts

@@ -287,3 +287,18 @@ async def test_a_thousand_pairs_are_listed_whole_in_pages(world: World) -> None:
             assert sorted(listed) == sorted(names)
         assert (await client.ok("GET", "/v1/pairs?limit=2"))["next"] is not None
         await client.refused(422, "invalid_request", "GET", "/v1/pairs?limit=0")
+
+
+async def test_roles_are_listed_page_by_page(service: Service) -> None:
+    """One line for each pair: who is active, in which epoch, by which declaration; null before a decision."""
+    protected(service)
+    put_pair(service.world.desk, "invoices", PairPut(document=document("invoices")), by="ann")
+    async with service.client("viewer") as client:
+        first = await client.ok("GET", "/v1/roles", params={"limit": 1})
+        assert len(first["items"]) == 1
+        rest = await client.ok("GET", "/v1/roles", params={"after": first["next"]})
+    assert rest["next"] is None
+    assert {item["name"]: item for item in (*first["items"], *rest["items"])} == {
+        "orders": {"name": "orders", "generation": 1, "incarnation": 1, "active_site": "tokyo", "epoch": 2},
+        "invoices": {"name": "invoices", "generation": 1, "incarnation": 1, "active_site": None, "epoch": None},
+    }

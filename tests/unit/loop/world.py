@@ -110,7 +110,7 @@ class FakeAgents:
         if epoch < now.epoch or command.token < now.token:
             return _result(command, "refused", error=ErrorBody(code="stale_epoch_command", message="older"))
         self.change(side, token=command.token)
-        if command.step != "prepare":
+        if command.step not in ("prepare", "prove"):
             self.change(side, epoch=epoch)
         receipt = None
         match command.step:
@@ -125,6 +125,8 @@ class FakeAgents:
                     self.change(side, seeded_for=command.operation)
             case "prepare":
                 self.change(side, prepared_epoch=epoch)
+            case "prove":
+                self.change(side, proved_for=command.operation)
             case "fence":
                 receipt = Receipt(side, epoch, f"end-of-{side}-in-{epoch}")
                 self.change(side, fenced_epoch=epoch, receipt=receipt, writable=False, drained=None)

@@ -43,13 +43,15 @@ ROLE = st.none() | st.builds(
     Role,
     active=SIDE,
     epoch=st.sampled_from([2, 3, 4]),
-    evidence=st.sampled_from(["initial", "fenced", "receipt", "acks_stopped", "attested", "aborted", "emergency"]),
+    evidence=st.sampled_from(
+        ["initial", "fenced", "receipt", "acks_stopped", "attested", "aborted", "emergency", "rebound"]
+    ),
     receipt=RECEIPT,
 )
 OPERATION = st.none() | st.builds(
     Operation,
     id=st.just("op"),
-    verb=st.sampled_from(["protect", "switchover", "failover", "reprotect", "remove"]),
+    verb=st.sampled_from(["protect", "switchover", "failover", "reprotect", "rebind", "remove"]),
     to=SIDE,
     epoch=st.sampled_from([2, 4]),
     consent=CONSENT,
@@ -60,7 +62,7 @@ OPERATION = st.none() | st.builds(
     abort=st.booleans(),
 )
 POLICY = st.builds(Policy, sync=st.booleans(), preferred=SIDE, reseed_on_gap=st.booleans())
-COMMANDS = {"enrol", "seed", "stream", "prepare", "fence", "drain", "stop_acks", "promote", "cleanup"}
+COMMANDS = {"enrol", "seed", "stream", "prepare", "prove", "fence", "drain", "stop_acks", "promote", "cleanup"}
 
 
 @given(role=ROLE, op=OPERATION, a=FACTS, b=FACTS, policy=POLICY)
@@ -106,7 +108,7 @@ def test_every_refusal_is_explained_and_every_operation_has_its_place(
     role: Role | None, op: Operation | None, a: Facts | None, b: Facts | None, policy: Policy
 ) -> None:
     """`why_not` answers with a reason of the table, `progress` with a step within its count."""
-    verbs: tuple[Verb, ...] = ("protect", "switchover", "failover", "reprotect", "remove")
+    verbs: tuple[Verb, ...] = ("protect", "switchover", "failover", "reprotect", "rebind", "remove")
     for verb in verbs:
         code = why_not(verb, role, op, {"a": a, "b": b}, policy)
         assert code is None or code in REASONS

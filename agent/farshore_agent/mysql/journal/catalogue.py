@@ -115,7 +115,7 @@ class JournalDirectory:
         if found > FORMAT:
             raise FormatTooNew(
                 f"the journal in {self.path} has format {found}; this version reads up to {FORMAT}",
-                hint="Upgrade farshore-agent on this host, or move the directory away to start a new journal.",
+                hint="Upgrade Farshore on this host, or move the directory away to start a new journal.",
             )
 
     def exists(self) -> bool:

@@ -293,7 +293,7 @@ def _check_suitable(said: dict[str, str], source: Source) -> None:
         raise StreamStopped(
             StopCode.SOURCE_REPLACED,
             f"{source.host}:{source.port} is now the server {said['server_uuid']}, not {source.expected_server_uuid}",
-            hint="If the endpoint was rebuilt or failed over inside its site, run: farshore rebind",
+            hint="If the endpoint was rebuilt or failed over inside its site, run: farshore rebind PAIR",
             evidence={"expected": source.expected_server_uuid.lower(), "found": said["server_uuid"].lower()},
         )
     for name, wanted in (("log_bin", "1"), ("gtid_mode", "ON")):
