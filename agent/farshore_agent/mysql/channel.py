@@ -154,22 +154,6 @@ def remove(session: Session) -> None:
     _unless_absent(session, f"RESET REPLICA ALL FOR CHANNEL '{CHANNEL}'")
 
 
-def refuse_others(session: Session) -> None:
-    """Raise Permanent when the server follows anything but our channel (R1)."""
-    rows = session.rows(
-        "SELECT CHANNEL_NAME FROM performance_schema.replication_connection_configuration WHERE CHANNEL_NAME <> %s"
-        " AND HOST <> ''",
-        (CHANNEL,),
-    )
-    if rows:
-        names = ", ".join(repr(str(row[0])) for row in rows)
-        raise Permanent(
-            "unsuitable_server",
-            f"{session.address.host}:{session.address.port} also replicates on channel {names}",
-            hint="STOP REPLICA; RESET REPLICA ALL FOR CHANNEL ... there, or take the server out of the pair",
-        )
-
-
 _WHERE = re.compile(r"on table (\S+?);|Query: '(.{1,200}?)'", re.DOTALL)
 _GTID = re.compile(r"transaction '([0-9a-f-]{36}:[^']{1,80})'")
 _MENDS: Final = {

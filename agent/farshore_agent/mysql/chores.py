@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Final
 
-from farshore_agent.mysql import channel, durability, events, persisted
+from farshore_agent.mysql import channel, durability, events, persisted, scope
 from farshore_agent.mysql.ground import Ground
 from farshore_agent.mysql.observing import Sideline
 from farshore_schema.errors import FarshoreError
@@ -73,7 +73,7 @@ class Chores:
             findings.append(_finding(error))
         try:
             with self._ground.dial_own() as here:
-                channel.refuse_others(here)
+                scope.refuse_partial(here)
         except FarshoreError as error:
             ready = False
             findings.append(_finding(error))

@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from farshore_agent.mysql import channel, durability, persisted, settings_record
+from farshore_agent.mysql import channel, durability, persisted, scope, settings_record
 from farshore_agent.mysql.clients import clients, kill
 from farshore_agent.mysql.connections import Session
 from farshore_agent.mysql.ground import Ground, ServerFacts, of_server, own_facts, peer_facts
@@ -62,7 +62,7 @@ def prepare(ground: Ground, epoch: int) -> None:
 
 def apply(ground: Ground, session: Session, note: StreamNote, own: ServerFacts) -> None:
     """Let the server's own replica follow this site's journal. Idempotent."""
-    channel.refuse_others(session)
+    scope.refuse_partial(session)
     settings_record.record(session, ground.notes, own.server)
     channel.shorten_timeout(session)
     verdict = durability.judge(session, ground.seat.document.standby_durability)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from farshore_agent.mysql import channel, durability, events, marker, persisted, settings_record
+from farshore_agent.mysql import channel, durability, events, marker, persisted, scope, settings_record
 from farshore_agent.mysql.connections import Session
 from farshore_agent.mysql.draining import applied, await_applied
 from farshore_agent.mysql.ground import Ground, facts, own_facts
@@ -54,7 +54,7 @@ def promote(
         if evidence not in NEVER_FOLLOWED:
             _all_is_applied(ground, session, evidence, receipt, still_holds)
         channel.stop(session)
-        channel.refuse_others(session)
+        scope.refuse_partial(session)
         if not now.open_for_clients:
             with ground.durability_lock:
                 durability.make_full(session)

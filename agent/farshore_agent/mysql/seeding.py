@@ -14,7 +14,7 @@ from typing import Any, Final
 import pymysql
 
 from farshore_agent.engines import SeedCall
-from farshore_agent.mysql import channel, durability, marker, persisted, seed, settings_record
+from farshore_agent.mysql import channel, durability, marker, persisted, scope, seed, settings_record
 from farshore_agent.mysql.clients import clients
 from farshore_agent.mysql.connections import CONNECT_SECONDS, Address, Session, tls_arguments
 from farshore_agent.mysql.draining import applied
@@ -114,7 +114,7 @@ def _refuse(ground: Ground, session: Session, call: SeedCall, own: ServerFacts, 
             f"the consent to overwrite names another server, side or epoch than {own.server} in epoch {call.epoch}",
             hint=f"look again and consent anew: farshore describe {ground.pair}",
         )
-    channel.refuse_others(session)
+    scope.refuse_partial(session)
     persisted.refuse_unfenceable(persisted.switches(session))
     durability.judge(session, ground.seat.document.standby_durability)
     mark = marker.read(session, ground.pair)

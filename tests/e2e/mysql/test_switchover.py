@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from farshore_schema.errors import Permanent
+from farshore_schema.roles import Receipt
 from tests.e2e.mysql.sites import Pair
 from tests.testbed.load import Load, LoadSize, prepare, verify
 from tests.testbed.mysql import MySQLServer
@@ -114,6 +116,32 @@ def test_an_abort_reopens_the_old_side_and_ends_the_prepared_stream(pair: Pair) 
     pair.engines[source].promote(pair.epoch, "aborted", None, lambda: None)
     assert pair.sites.write(source, "after-the-abort")
     assert not pair.engines[source].observe().receiving
+    pair.follow()
+    pair.settled()
+
+
+def test_a_side_that_filters_is_not_opened(pair: Pair) -> None:
+    """A filter that somebody set on the standby: a part of the data may be missing there, so it stays closed (R1)."""
+    source, target = pair.active, pair.standby
+    server = pair.sites.servers[target]
+    server.execute(
+        "STOP REPLICA SQL_THREAD FOR CHANNEL 'farshore'",
+        "CHANGE REPLICATION FILTER REPLICATE_WILD_IGNORE_TABLE = ('nothing.%') FOR CHANNEL 'farshore'",
+        "START REPLICA SQL_THREAD FOR CHANNEL 'farshore'",
+    )
+    pair.epoch += 2
+    receipt = Receipt(source, pair.epoch, pair.engines[source].fence(pair.epoch))
+    pair.engines[target].drain(receipt, lambda: False)
+    with pytest.raises(Permanent, match=r"filters by .*nothing\.%") as refused:
+        pair.engines[target].promote(pair.epoch, "fenced", receipt, lambda: None)
+    assert refused.value.code == "unsuitable_server"
+    assert not pair.engines[target].observe().writable
+    server.execute(
+        "STOP REPLICA SQL_THREAD FOR CHANNEL 'farshore'",
+        "CHANGE REPLICATION FILTER REPLICATE_WILD_IGNORE_TABLE = () FOR CHANNEL 'farshore'",
+    )
+    pair.engines[target].promote(pair.epoch, "fenced", receipt, lambda: None)
+    pair.active = target
     pair.follow()
     pair.settled()
 
