@@ -8,9 +8,11 @@ from farshore.admission import refusals
 from farshore.admission.closing import burial, ending
 from farshore.admission.desk import Decided, Desk, policy_of, settle, site_of
 from farshore.plan import operation_epoch, why_not
+from farshore.plan.changes import undo
 from farshore.plan.steady import FOLLOWS_BY_ITSELF
+from farshore.plan.view import ROLE_CHANGES
 from farshore.store import Change, Guard, keys
-from farshore.store.records import PairRecord, PairRecords, RoleRecord, put, unchanged
+from farshore.store.records import PairRecord, PairRecords, RoleRecord, decided, put, unchanged
 from farshore_schema.errors import ErrorBody, FarshoreError, Refused
 from farshore_schema.roles import SIDES, Facts, Side, peer
 from farshore_schema.status import OperationView, PairDeleteResult
@@ -69,7 +71,7 @@ def delete_pair(
         left = [side for side in SIDES if _cannot_end(seen[side])]
         if force and left:
             return _buried_now(desk, now, spec, operation, left, guards)
-        return _asked(desk, now, operation, guards)
+        return _asked(desk, now, role, operation, guards)
 
     return settle(desk, consider)
 
@@ -146,11 +148,23 @@ def _cannot_end(facts: Facts | None) -> bool:
 
 
 def _asked(
-    desk: Desk, now: PairRecords, operation: OperationView, guards: list[Guard]
+    desk: Desk, now: PairRecords, role: RoleRecord, operation: OperationView, guards: list[Guard]
 ) -> tuple[Decided, PairDeleteResult]:
-    """Open the removal; with force, in the place of what was open."""
+    """Open the removal; with force, in the place of what was open.
+
+    A role change that is not decided is taken back with it: its source may be fenced already, and is opened again
+    before protection ends there.
+    """
     changes: list[Change] = []
     if now.operation is not None:
+        open_operation = now.operation.value
+        if open_operation.verb in ROLE_CHANGES and not operations.is_decided(open_operation, role.role()):
+            old_side = undo(role.role(), operations.core(open_operation)).role
+            if old_side is not None:
+                at, by = desk.clock.now(), operation.by
+                taken_back = decided(role, old_side, at=at, by=by, reason=operation.reason, operation=operation.id)
+                changes.append(put(keys.role(operation.pair), taken_back))
+                operation = operation.model_copy(update={"epoch": old_side.epoch})
         superseded = _superseded(now.operation.value, operation, desk.clock.now())
         closing = ending(desk.records, now.operation, superseded)
         guards += closing.guards

@@ -65,6 +65,10 @@ def remove(role: Role, op: Operation, seen: Seen) -> Step:
         return Step("finish", outcome="aborted", reason="aborted")
     if role.epoch != op.epoch:
         return Step("finish", outcome="failed", reason="role_moved")
+    active = seen[role.active]
+    if active is not None and is_recorded(active) and is_up(active) and active.fenced_epoch > active.promoted_epoch:
+        # Closed by a role change that was cut short: whoever ends protection must not be left with two closed sides.
+        return steady(role, op, seen)
     for side, code in ((role.active, "active_unreachable"), (peer(role.active), "standby_unreachable")):
         facts = seen[side]
         if facts is None:

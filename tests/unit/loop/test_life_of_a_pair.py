@@ -3,6 +3,7 @@
 import pytest
 
 from farshore import operations
+from farshore.admission import delete_pair
 from farshore.gaps import BY
 from farshore.loop import START_SECONDS
 from farshore.orders import BACKOFF_MAX_SECONDS
@@ -236,6 +237,34 @@ def test_removing_a_pair_ends_both_sides_keeps_data_and_leaves_no_key(world: Wor
     assert world.ended().state == "done"
     assert world.ended().verb == "remove"
     assert world.store.get(keys.grave(PAIR)) is not None
+
+
+def test_a_forced_removal_opens_what_a_switchover_has_closed(world: World) -> None:
+    """The source was fenced for a switchover that nobody decided: it is opened again before protection ends there."""
+    world.protect()
+    world.request("switchover")
+    while "fence a 4" not in (steps := (world.visit(), world.answer())[1]):
+        assert steps, "the switchover does not come to its fence"
+    assert not world.agents.facts["a"].writable
+    removed = delete_pair(world.desk, PAIR, by="ann", force=True)
+    assert world.settle() == ["promote a 6", "cleanup a 6", "cleanup b 6"]
+    assert world.agents.facts["a"].writable
+    assert world.ended().state == "aborted"
+    assert world.ended(removed.operation or "").state == "done"
+
+
+def test_a_forced_removal_behind_the_decision_opens_the_new_side(world: World) -> None:
+    """The switchover was decided and the new side is not open yet: it is the one that is opened."""
+    world.protect()
+    world.request("switchover")
+    while world.role_record().active == "a":
+        world.visit()
+        if world.role_record().active == "a":
+            assert world.answer(), "the switchover does not come to its decision"
+    world.agents.sent.clear()
+    delete_pair(world.desk, PAIR, by="ann", force=True)
+    assert world.settle() == ["promote b 4", "cleanup b 4", "cleanup a 4"]
+    assert world.agents.facts["b"].writable
 
 
 def test_a_removal_waits_for_a_side_that_does_not_answer(world: World) -> None:

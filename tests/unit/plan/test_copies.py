@@ -141,3 +141,14 @@ def test_a_removal_ends_the_active_side_first_and_keeps_what_was_ended() -> None
     assert step(INITIAL, op, active(**gone), standby(**gone)) == Step("finish", outcome="done")
     assert step(INITIAL, op, None, standby()).reason == "active_unreachable"
     assert step(INITIAL, op, active(**gone), standby(db="down")).reason == "standby_db_down"
+
+
+def test_a_removal_leaves_no_active_side_closed_that_we_closed() -> None:
+    """A role change that was cut short has fenced it; one that people closed is theirs."""
+    op = Operation("op", "remove", "b", 6)
+    role = Role("a", 6, "aborted")
+    closed = active(epoch=4, fenced_epoch=4, promoted_epoch=2, writable=False)
+    opened = plan(role, op, {"a": closed, "b": standby(epoch=4)}, Policy())
+    assert opened == Step("promote", "a", 6, evidence="aborted")
+    by_hand = active(epoch=6, promoted_epoch=6, writable=False)
+    assert plan(role, op, {"a": by_hand, "b": standby(epoch=4)}, Policy()).name == "cleanup"
