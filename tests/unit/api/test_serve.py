@@ -306,6 +306,32 @@ def test_an_enrolled_agent_takes_its_site_over_and_gives_it_back(tmp_path: Path)
             subprocess.run([*words, "stop", "--directory", str(home)], capture_output=True, timeout=60, check=False)
 
 
+def test_an_agent_speaks_through_tls_to_the_reconciler_that_its_authority_vouches_for(tmp_path: Path) -> None:
+    """It enrols and serves over the network's door; with another authority it says nothing, not even its code."""
+    cert, key = self_signed(tmp_path)
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    other, _ = self_signed(stranger)
+    arguments = ("--no-embedded-agent", "--tls-cert", str(cert), "--tls-key", str(key))
+    with Reconciler(tmp_path / "farshore", arguments=arguments) as running:
+        running.declare_site("osaka")
+        serving = next(json.loads(line) for line in running.log.read_text().splitlines() if '"serving"' in line)
+        code = running.cli_json("agents", "enrol", "--site", "osaka")["code"]
+        words, home = [sys.executable, "-m", "farshore_agent.main"], tmp_path / "agent"
+        told = [*words, "enrol", "--url", serving["url"], "--directory", str(home), "--name", "gateway", "--ca-file"]
+        for authority, exit_code in ((other, TABLE["reconciler_unreachable"].exit), (cert, 0)):
+            done = subprocess.run(
+                [*told, str(authority)], input=f"{code}\n", capture_output=True, text=True, timeout=60, check=False
+            )
+            assert done.returncode == exit_code, done.stderr
+        agent = spawn([*words, "run", "--directory", str(home)])
+        try:
+            wait_until(lambda: served(running) == {"gateway": ("osaka",)}, "the agent speaks through TLS")
+        finally:
+            end(agent)
+            subprocess.run([*words, "stop", "--directory", str(home)], capture_output=True, timeout=60, check=False)
+
+
 def served(running: Reconciler) -> dict[str, tuple[str, ...]]:
     """Return the connected agents with the sites they serve."""
     listed = running.answer("GET", "/v1/agents")["items"]
