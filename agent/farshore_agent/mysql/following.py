@@ -133,13 +133,14 @@ def _join(ground: Ground, epoch: int, own: ServerFacts, listen_host: str, consen
     there = peer_facts(ground, own)
     extra = own.executed.subtract(there.executed)
     before = ground.notes.stream()
-    followed = before is not None and before.joined and before.source_uuid == there.server
+    followed = before is not None and before.source_uuid == there.server and (before.joined or before.unbroken)
     if extra and not (followed and extra == of_server(extra, own.server)):
         raise _diverged(ground, own, there)
     note = _known(ground, epoch, there.server)
     if note is None or not ground.journal.has_begun(note):
         # What `prepare` asked of a standby, an open source could not prove: without a segment it is asked afresh.
         note = _fresh(epoch, own.executed.subtract(extra), there, listen_host)
+    note = replace(note, unbroken=followed)
     ground.notes.save_stream(note)
     return note
 

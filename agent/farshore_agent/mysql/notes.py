@@ -43,6 +43,8 @@ class StreamNote:
     joined: bool = False
     """The channel was started, after it was proved that this side held nothing the source lacks. Taken back when the
     side is opened; while it stands, what the side has of its own is an administrator's doing and not a client's."""
+    unbroken: bool = False
+    """The note was made while the side followed this source in an earlier epoch: the same holds until it is joined."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +123,8 @@ class Notes:
     def leave_stream(self) -> None:
         """Note that this side no longer follows: what it commits from now on is its own."""
         note = self.stream()
-        if note is not None and note.joined:
-            self.save_stream(replace(note, joined=False))
+        if note is not None and (note.joined or note.unbroken):
+            self.save_stream(replace(note, joined=False, unbroken=False))
 
     def copy(self) -> CopyNote | None:
         """Return the copy that waits for its first tail."""

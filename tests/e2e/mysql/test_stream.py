@@ -7,6 +7,8 @@ import signal
 
 import pytest
 
+from farshore_agent.mysql.journaling import Journal
+from farshore_schema.errors import Transient
 from tests.e2e.mysql.sites import Pair
 from tests.testbed.waiting import wait_until
 
@@ -139,8 +141,13 @@ def test_an_applier_that_stops_says_which_transaction_where_why_and_what_to_do(p
     follows(pair, "after the cure")
 
 
-def test_what_an_administrator_flushes_on_the_standby_is_reported_and_stops_nothing(pair: Pair) -> None:
-    """FLUSH writes transactions even on a read-only server: a warning with the cure, also across an aborted switch."""
+def test_what_an_administrator_flushes_on_the_standby_is_reported_and_stops_nothing(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FLUSH writes transactions even on a read-only server: a warning with the cure, also across an aborted switch.
+
+    And when the order to follow again fails on its way and is repeated: the side has followed without a break.
+    """
     standby = pair.sites.servers[pair.standby]
     standby.execute("FLUSH PRIVILEGES")
     errant = f"{pair.sites.server(pair.standby)}:"
@@ -154,12 +161,21 @@ def test_what_an_administrator_flushes_on_the_standby_is_reported_and_stops_noth
     pair.engines[pair.active].fence(pair.epoch)
     pair.epoch += 2
     pair.engines[pair.active].promote(pair.epoch, "aborted", None, lambda: None)
+    with monkeypatch.context() as broken:
+        broken.setattr(Journal, "open", failing)
+        with pytest.raises(Transient):
+            pair.follow()
     pair.follow()
     follows(pair, "with a transaction of its own")
     pair.switch()
     pair.follow()
     follows(pair, "the other way")
     assert not pair.engines[pair.standby].observe().findings
+
+
+def failing(*_: object) -> None:
+    """What an order meets when a process of the journal is slow to start."""
+    raise Transient("timeout", "the journal's receiver is still starting")
 
 
 def test_a_hung_receiver_is_seen_as_not_receiving(pair: Pair) -> None:
