@@ -119,8 +119,8 @@ def main() -> None:
     try:
         for name, size, durability, runs in (
             ("paced_500", PACED, "relaxed", RUNS),
-            ("flat_out_full", FLAT_OUT, "full", max(3, RUNS // 3)),
-            ("flat_out_relaxed", FLAT_OUT, "relaxed", max(3, RUNS // 3)),
+            ("flat_out_full", FLAT_OUT, "full", max(3, RUNS // 2)),
+            ("flat_out_relaxed", FLAT_OUT, "relaxed", max(3, RUNS // 2)),
         ):
             work = directory / name
             work.mkdir()
