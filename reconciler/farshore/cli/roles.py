@@ -34,25 +34,15 @@ def switchover(
 
     Example: farshore switchover orders --to osaka --reason "maintenance in tokyo"
     """
-    view = api.call("GET", f"/v1/pairs/{pair}")
-    role = view["status"].get("role")
-    if role is None:
-        raise Refused("not_possible_now", f"{pair} has no active side yet", hint=f"`farshore status {pair}`")
+    status, role = _decided(pair)
     target = to or role["standby_site"]
     printer = out(as_json)
-    lag = view["status"]["replication"].get("lag_seconds")
+    lag = status["replication"].get("lag_seconds")
     printer.line(
         f"{pair}: planned switchover {role['active_site']} -> {target}; measured lag {duration(lag)}; loses nothing."
     )
-    if not yes:
-        _confirm(pair)
     body = {"verb": "switchover", "to_site": target, "if_epoch": role["epoch"], "reason": reason}
-    operation = api.call("POST", f"/v1/pairs/{pair}/operations", body=body)
-    ended = operation if no_wait else follow(pair, operation["id"], quiet=as_json)
-    if as_json:
-        printer.value(ended)
-    elif not no_wait:
-        printer.line(f"{pair}: {target} is active now.")
+    _ask(pair, body, f"{pair}: {target} is active now.", yes=yes, no_wait=no_wait, as_json=as_json)
 
 
 def reprotect(
@@ -66,25 +56,15 @@ def reprotect(
 
     Example: farshore reprotect orders --reason "tokyo is back"
     """
-    view = api.call("GET", f"/v1/pairs/{pair}")
-    role = view["status"].get("role")
-    if role is None:
-        raise Refused("not_possible_now", f"{pair} has no active side yet", hint=f"`farshore status {pair}`")
+    _, role = _decided(pair)
     target = role["standby_site"]
     printer = out(as_json)
     printer.line(
         f"{pair}: {target} follows {role['active_site']} again. Where it cannot go on from what it holds, everything "
         f"at {target} is overwritten by a full copy."
     )
-    if not yes:
-        _confirm(pair)
     body = {"verb": "reprotect", "to_site": target, "if_epoch": role["epoch"], "reason": reason}
-    operation = api.call("POST", f"/v1/pairs/{pair}/operations", body=body)
-    ended = operation if no_wait else follow(pair, operation["id"], quiet=as_json)
-    if as_json:
-        printer.value(ended)
-    elif not no_wait:
-        printer.line(f"{pair}: {target} follows now.")
+    _ask(pair, body, f"{pair}: {target} follows now.", yes=yes, no_wait=no_wait, as_json=as_json)
 
 
 def rebind(
@@ -101,10 +81,7 @@ def rebind(
 
     Example: farshore rebind orders --reason "tokyo failed over to its replica"
     """
-    view = api.call("GET", f"/v1/pairs/{pair}")
-    status, role = view["status"], view["status"].get("role")
-    if role is None:
-        raise Refused("not_possible_now", f"{pair} has no active side yet", hint=f"`farshore status {pair}`")
+    status, role = _decided(pair)
     active, standby = role["active_site"], role["standby_site"]
     printer = out(as_json)
     printer.line(f"{pair}: {_replacement(status, active)}.")
@@ -114,17 +91,11 @@ def rebind(
         else f"{standby} follows it, if it holds every transaction that {standby} received and has purged none that it "
         "needs next; else nothing is changed."
     )
-    if not yes:
-        _confirm(pair)
     body = {"verb": "rebind", "to_site": active, "if_epoch": role["epoch"], "reason": reason}
     body["without_standby"] = without_standby
-    operation = api.call("POST", f"/v1/pairs/{pair}/operations", body=body)
-    ended = operation if no_wait else follow(pair, operation["id"], quiet=as_json)
-    if as_json:
-        printer.value(ended)
-    elif not no_wait:
-        nxt = f"is bound to its new server; next: farshore reprotect {pair}"
-        printer.line(f"{pair}: {active} {nxt}" if without_standby else f"{pair}: {standby} follows the new server now.")
+    alone = f"{pair}: {active} is bound to its new server; next: farshore reprotect {pair}"
+    done = alone if without_standby else f"{pair}: {standby} follows the new server now."
+    _ask(pair, body, done, yes=yes, no_wait=no_wait, as_json=as_json)
 
 
 def _replacement(status: dict[str, Any], active: str) -> str:
@@ -135,9 +106,25 @@ def _replacement(status: dict[str, Any], active: str) -> str:
     return said["message"] if said is not None else f"{active} is seen with the server that the pair is bound to"
 
 
-def _confirm(pair: str) -> None:
-    if typer.prompt("Type the pair's name to go on") != pair:
+def _decided(pair: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a pair's status and its role; raise Refused while it has none."""
+    status = api.call("GET", f"/v1/pairs/{pair}")["status"]
+    if status.get("role") is None:
+        raise Refused("not_possible_now", f"{pair} has no active side yet", hint=f"`farshore status {pair}`")
+    return status, status["role"]
+
+
+def _ask(pair: str, body: dict[str, Any], done: str, *, yes: bool, no_wait: bool, as_json: bool) -> None:
+    """Ask for an operation, once it is confirmed, and follow it to its end, which `done` tells."""
+    if not yes and typer.prompt("Type the pair's name to go on") != pair:
         raise Refused("invalid_request", "the name did not match; nothing was changed", hint="run it again")
+    operation = api.call("POST", f"/v1/pairs/{pair}/operations", body=body)
+    ended = operation if no_wait else follow(pair, operation["id"], quiet=as_json)
+    printer = out(as_json)
+    if as_json:
+        printer.value(ended)
+    elif not no_wait:
+        printer.line(done)
 
 
 def abort(pair: Pair, reason: str = typer.Option("", "--reason"), as_json: bool = Output) -> None:
